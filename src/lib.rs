@@ -5,8 +5,21 @@
 #![doc(test(attr(deny(warnings), allow(dead_code, unused_variables))))]
 
 mod clock;
+mod developer;
+mod error;
+mod ids;
+mod logins;
 mod refresh;
+mod service;
+mod token;
 
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 mod local;
+
+pub use async_trait::async_trait;
+pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
+pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
+pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
+pub use logins::{Logins, LoginsProvider, logins_fn};
+pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
