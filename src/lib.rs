@@ -7,6 +7,8 @@
 mod clock;
 mod refresh;
 
+pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
+
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 mod local;
