@@ -13,6 +13,8 @@ mod refresh;
 mod service;
 mod token;
 
+pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
+
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 mod local;
