@@ -11,6 +11,7 @@ mod ids;
 mod logins;
 mod refresh;
 mod service;
+mod store;
 mod token;
 
 pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
@@ -24,4 +25,5 @@ pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
+pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
