@@ -312,11 +312,10 @@ impl<T: Value, E: Failure> Shared<T, E> {
             },
             (Demand::Fresh, Verdict::Advisory(length)) => {
                 let errand = self.advisory(inner, now, spawner);
-                // A flight that callers drive has to be passed by each of them.
-                let length = if matches!(errand, Some(Errand::PassBy(_))) {
-                    Duration::ZERO
-                } else {
-                    length
+                let length = match errand {
+                    None | Some(Errand::Spawn(..)) => length,
+                    // A flight that callers drive has to be passed by each of them.
+                    Some(Errand::PassBy(_) | Errand::Cancel(_)) => Duration::ZERO,
                 };
                 match self.serve(now, length) {
                     Some(step) => return (step, errand),
