@@ -291,6 +291,16 @@ impl Stage {
         assert_eq!(self.ask_while(answer), Ok(value));
     }
 
+    /// The load that is in the air brings `value`, whether callers have to wait for it or pass by.
+    pub(crate) fn fill_or_pass(&self, value: u64, seconds: u64) {
+        assert!(
+            self.source.answer(self.good(value, seconds)),
+            "nothing was being loaded"
+        );
+        assert!(Hand::new(self.cache.get()).poll().is_some());
+        assert_eq!(self.ask(), Ok(value));
+    }
+
     /// Asks, waits, and the source gives `answer`.
     pub(crate) fn ask_while(&self, answer: Answer) -> Result<u64, Fault> {
         let mut caller = Hand::waiting(self.cache.get());
