@@ -212,7 +212,7 @@ impl Cells {
                 sent,
             });
         }
-        let held = self.proof.peek(Held::clone);
+        let held = self.proof.current().map(|held| Held::clone(&held));
         let demanded = matches!(ask.reason, RefreshReason::TokenRejected | RefreshReason::Forced);
         if let Some(held) = held.as_ref().filter(|held| !demanded && held.serves(&self.core)) {
             return Ok(held.clone());
