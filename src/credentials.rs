@@ -6,6 +6,7 @@ mod guest;
 mod hook;
 mod login;
 mod memory;
+mod rejection;
 mod sdk;
 mod session;
 
@@ -39,6 +40,7 @@ use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
 pub use self::login::Login;
+pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::{IdentityOutcome, Session, SignIn};
 
 /// The name that our credentials carry.
@@ -262,6 +264,15 @@ impl Shared {
             .as_ref()?
             .peek(|snapshot| snapshot.credentials.access_key_id() == access_key_id)?;
         ours.then_some(state.epoch)
+    }
+
+    fn invalidate_signer(&self, access_key_id: &str) -> bool {
+        let state = self.current.load();
+        let is_current = |snapshot: &Snapshot| snapshot.credentials.access_key_id() == access_key_id;
+        state
+            .credentials
+            .as_ref()
+            .is_some_and(|credentials| credentials.invalidate(is_current))
     }
 
     /// Puts a session for `login` in the place of the one in force, under the lock of `switching`.

@@ -4,15 +4,14 @@
 use std::time::SystemTime;
 
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
-use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_runtime_api::client::retries::classifiers::{
     ClassifyRetry, RetryAction, RetryClassifierPriority, RetryReason,
 };
-use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::retry::ErrorKind as RetryKind;
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
+use crate::service::code_of;
 
 /// A refusal, and what may mend it within the same exchange.
 #[derive(Debug, Clone)]
@@ -319,18 +318,4 @@ impl ClassifyRetry for WhatPasses {
     fn priority(&self) -> RetryClassifierPriority {
         RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
     }
-}
-
-/// The service's code in an orchestrator's error.
-pub(crate) fn code_of(
-    error: &OrchestratorError<aws_smithy_runtime_api::client::interceptors::context::Error>,
-) -> Option<&str> {
-    let mut next = Some(error.as_operation_error()? as &dyn std::error::Error);
-    while let Some(error) = next {
-        if let Some(metadata) = error.downcast_ref::<ErrorMetadata>() {
-            return metadata.code();
-        }
-        next = error.source();
-    }
-    None
 }
