@@ -12,6 +12,7 @@ mod logins;
 mod refresh;
 mod service;
 mod token;
+mod vendor;
 
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
@@ -23,3 +24,7 @@ pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
+pub use vendor::{
+    AUDIT_TARGET, GuestClaim, GuestClaims, HttpRefusal, PrincipalTags, TokenVendor, TokenVendorBuilder, UsedClaims,
+    UserIds, VendRequest, VendedCredentials, VendedToken,
+};
