@@ -14,6 +14,7 @@ mod refresh;
 mod service;
 mod store;
 mod token;
+mod vendor;
 
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
@@ -36,4 +37,8 @@ pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub use local::{
     Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalPoolError, LocalRequest,
+};
+pub use vendor::{
+    AUDIT_TARGET, GuestClaim, GuestClaims, HttpRefusal, PrincipalTags, TokenVendor, TokenVendorBuilder, UsedClaims,
+    UserIds, VendRequest, VendedCredentials, VendedToken,
 };

@@ -2,6 +2,7 @@
 //! hold a secret (an SDK input, output or error) leaves this room.
 
 pub(crate) mod refusal;
+pub(crate) mod signed;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
