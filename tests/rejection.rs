@@ -22,7 +22,11 @@ enum Says {
 
 impl Says {
     fn body(self) -> String {
-        let xml = |code| format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>");
+        let xml = |code| {
+            format!(
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>"
+            )
+        };
         match self {
             Self::QueryExpiredToken => xml("ExpiredToken"),
             Self::QueryAccessDenied => xml("AccessDenied"),
@@ -45,13 +49,28 @@ impl Scene {
     async fn new() -> Self {
         let stage = Stage::start().await;
         let (provider, backend) = (stage.provider(), stage.backend("alice"));
-        provider.switch_to(Login::developer(backend.clone())).ready().await.unwrap();
-        Self { stage, provider, backend, signers: Arc::default(), refused: Arc::default() }
+        provider
+            .switch_to(Login::developer(backend.clone()))
+            .ready()
+            .await
+            .unwrap();
+        Self {
+            stage,
+            provider,
+            backend,
+            signers: Arc::default(),
+            refused: Arc::default(),
+        }
     }
 
     async fn key(&self) -> String {
         use aws_credential_types::provider::ProvideCredentials;
-        self.provider.provide_credentials().await.unwrap().access_key_id().to_owned()
+        self.provider
+            .provide_credentials()
+            .await
+            .unwrap()
+            .access_key_id()
+            .to_owned()
     }
 
     async fn refuse_current(&self) {
@@ -63,7 +82,14 @@ impl Scene {
         let (signers, refused) = (Arc::clone(&self.signers), Arc::clone(&self.refused));
         let client = infallible_client_fn(move |request: http::Request<SdkBody>| {
             let header = request.headers().get("authorization").unwrap().to_str().unwrap();
-            let signer = header.split_once("Credential=").unwrap().1.split('/').next().unwrap().to_owned();
+            let signer = header
+                .split_once("Credential=")
+                .unwrap()
+                .1
+                .split('/')
+                .next()
+                .unwrap()
+                .to_owned();
             let no = refused.lock().unwrap().contains(&signer);
             signers.lock().unwrap().push(signer);
             let json = matches!(says, Says::JsonExpiredTokenException | Says::JsonInvalidToken);
@@ -72,9 +98,18 @@ impl Scene {
                 (false, true) => r#"{"IdentityPools":[]}"#.to_owned(),
                 (false, false) => "<GetCallerIdentityResponse><GetCallerIdentityResult></GetCallerIdentityResult></GetCallerIdentityResponse>".to_owned(),
             };
-            http::Response::builder().status(if no { 403 } else { 200 }).body(SdkBody::from(body)).unwrap()
+            http::Response::builder()
+                .status(if no { 403 } else { 200 })
+                .body(SdkBody::from(body))
+                .unwrap()
         });
-        let base = self.stage.pool.client_config().into_builder().http_client(client).build();
+        let base = self
+            .stage
+            .pool
+            .client_config()
+            .into_builder()
+            .http_client(client)
+            .build();
         self.provider.sdk_config(&base)
     }
 
@@ -101,7 +136,12 @@ impl Scene {
 async fn the_same_operation_succeeds_with_fresh_credentials_in_the_query_protocol() {
     let scene = Scene::new().await;
     scene.refuse_current().await;
-    scene.sts(Says::QueryExpiredToken).get_caller_identity().send().await.unwrap();
+    scene
+        .sts(Says::QueryExpiredToken)
+        .get_caller_identity()
+        .send()
+        .await
+        .unwrap();
     let signers = scene.signers();
     assert_eq!(signers.len(), 2);
     assert_ne!(signers[0], signers[1]);
@@ -114,7 +154,13 @@ async fn the_same_operation_succeeds_with_fresh_credentials_in_the_json_protocol
     for says in [Says::JsonExpiredTokenException, Says::JsonInvalidToken] {
         let scene = Scene::new().await;
         scene.refuse_current().await;
-        scene.json(says).list_identity_pools().max_results(1).send().await.unwrap();
+        scene
+            .json(says)
+            .list_identity_pools()
+            .max_results(1)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(scene.signers().len(), 2);
     }
 }
@@ -124,7 +170,12 @@ async fn access_denied_says_nothing_about_the_credentials() {
     let scene = Scene::new().await;
     scene.refuse_current().await;
     let before = scene.key().await;
-    scene.sts(Says::QueryAccessDenied).get_caller_identity().send().await.unwrap_err();
+    scene
+        .sts(Says::QueryAccessDenied)
+        .get_caller_identity()
+        .send()
+        .await
+        .unwrap_err();
     assert_eq!(scene.key().await, before);
     assert_eq!(scene.signers().len(), 1);
 }
