@@ -96,11 +96,11 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     /// Reads the value if it may be served with no further look: one pointer and the wall clock, no lock, no allocation.
     /// `None` says no more than that [`get`](Self::get) has to be asked.
     pub(crate) fn peek<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
-        let entry = self.inner.entry.load();
-        let entry = entry.as_ref()?;
-        entry
-            .is_fresh(self.inner.clock.wall_millis())
-            .then(|| read(&entry.value))
+        let wall = self.inner.clock.wall_millis();
+        self.inner
+            .entry
+            .read(|entry| entry.is_fresh(wall).then(|| read(&entry.value)))
+            .flatten()
     }
 
     /// The value: at once if it may be served, else after the load that is in the air or is started now.
@@ -108,7 +108,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     /// # Cancel safety
     /// Dropping the future leaves the load to the others, and to whoever asks next.
     pub(crate) async fn get(&self) -> Result<Served<T>, E> {
-        if let Some(entry) = self.inner.entry.load_full()
+        if let Some(entry) = self.inner.entry.load()
             && entry.is_fresh(self.inner.clock.wall_millis())
         {
             return Ok(Served(entry));
@@ -128,7 +128,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     /// If `is_current` recognises the value at hand, the next caller waits for a new one. The old one is kept and serves
     /// if the load fails for a passing reason. `false`: it is another, or was invalidated before.
     pub(crate) fn invalidate(&self, is_current: impl FnOnce(&T) -> bool) -> bool {
-        let Some(judged) = self.inner.entry.load_full() else {
+        let Some(judged) = self.inner.entry.load() else {
             return false;
         };
         is_current(&judged.value) && self.inner.invalidate(&judged)
@@ -142,7 +142,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
 
     /// The last value, however old. `None` once ended.
     pub(crate) fn current(&self) -> Option<Served<T>> {
-        self.inner.entry.load_full().map(Served)
+        self.inner.entry.load().map(Served)
     }
 }
 

@@ -6,7 +6,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
@@ -15,7 +14,7 @@ use super::carrier::{Reentry, Spawner};
 use super::flight::{Driver, End, Flight, drop_quietly};
 use super::policy::RefreshPolicy;
 use super::state::{Reason, State, Verdict};
-use super::sync::{AtomicI64, Mutex, lock};
+use super::sync::{AtomicI64, Mutex, Slot, lock};
 use super::{Entry, Failure, Load, LoadRequest, Loaded, Served, Value};
 use crate::clock::{Clock, Now, Timer};
 
@@ -28,7 +27,7 @@ pub(super) struct Inner<T: Value, E: Failure> {
     pub(super) timer: Timer,
     load: Load<T, E>,
     /// What `Shared::entry` holds, for hits.
-    pub(super) entry: ArcSwapOption<Entry<T>>,
+    pub(super) entry: Slot<Entry<T>>,
     pub(super) shared: Mutex<Shared<T, E>>,
 }
 
@@ -97,7 +96,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
             clock,
             timer,
             load,
-            entry: ArcSwapOption::empty(),
+            entry: Slot::empty(),
             shared: Mutex::new(shared),
         }
     }
