@@ -14,6 +14,7 @@ mod local;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub use local::{
-    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError,
-    LocalRequest, LocalRole, LocalToken, TrustPolicyError,
+    Fidelity, FidelityRule, LocalAssumeRole, LocalClock, LocalFault, LocalFaults, LocalIdentityPool,
+    LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError, LocalRequest, LocalRole, LocalToken, RefusedError,
+    TrustPolicyError,
 };
