@@ -68,6 +68,8 @@ pub enum ErrorKind {
     Conflict,
     /// The user is denied by this process ([`TokenVendor::deny`](crate::TokenVendor::deny)).
     Denied,
+    /// A [`GuestClaim`](crate::GuestClaim) is forged, expired, used before, or for another guest or client.
+    ClaimRefused,
     /// A quota is exhausted: the account's request rate, or the local limit that keeps below it.
     Throttled,
     /// The service failed, or a service that it depends on.

@@ -280,6 +280,13 @@ pub struct DeveloperUserId(String);
 
 string_id!(DeveloperUserId, check_developer_user_id, debug: |id| format!("{} bytes", id.0.len()));
 
+impl DeveloperUserId {
+    /// 32 bytes as 43 characters of base64url: always legal.
+    pub(crate) fn from_base64url(bytes: &[u8; 32]) -> Self {
+        Self(base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes))
+    }
+}
+
 fn check_developer_user_id(value: &str) -> Result<(), InvalidId> {
     const WHAT: &str = "developer user identifier";
     const RULE: &str = "must have 1 to 1024 bytes and no control characters";

@@ -3,6 +3,7 @@
 
 mod explain;
 pub(crate) mod refusal;
+pub(crate) mod signed;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,9 +20,11 @@ use aws_sdk_cognitoidentity::config::{
 use aws_sdk_cognitoidentity::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, default_async_sleep};
 use aws_smithy_async::time::SharedTimeSource;
-use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_runtime_api::client::interceptors::{context, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use aws_smithy_types::error::ErrorMetadata;
 use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
 use aws_types::service_config::ServiceConfigKey;
@@ -360,4 +363,16 @@ impl Intercept for ServerDate {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
         Ok(())
     }
+}
+
+/// The service's code in an orchestrator's error.
+pub(crate) fn code_of(error: &OrchestratorError<context::Error>) -> Option<&str> {
+    let mut next = Some(error.as_operation_error()? as &dyn std::error::Error);
+    while let Some(error) = next {
+        if let Some(metadata) = error.downcast_ref::<ErrorMetadata>() {
+            return metadata.code();
+        }
+        next = error.source();
+    }
+    None
 }
