@@ -22,8 +22,8 @@ mod local;
 
 pub use async_trait::async_trait;
 pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, IdentityOutcome, IdentityPolicy, Login,
-    RejectionInterceptor, RejectionRetry, Session, SignIn,
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, IdentityOutcome,
+    IdentityPolicy, Login, RejectionInterceptor, RejectionRetry, Session, SignIn,
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
