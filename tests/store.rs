@@ -255,13 +255,6 @@ async fn a_directory_or_a_missing_directory_is_not_an_absent_identity() {
         true,
     )
     .await;
-    std::fs::write(directory.path().join("file"), "").unwrap();
-    is_refused(
-        &directory.path().join("file").join("ids.json"),
-        "cannot be opened",
-        true,
-    )
-    .await;
 }
 
 #[tokio::test]
@@ -319,6 +312,18 @@ mod unix {
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert_eq!(load(&FileStore::new(&path), &guest()).await, Some(id(1)));
         assert_eq!(std::fs::read(&victim).unwrap(), untouched);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_the_directory_is_not_an_absent_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        is_refused(
+            &directory.path().join("file").join("ids.json"),
+            "cannot be opened",
+            true,
+        )
+        .await;
     }
 
     #[tokio::test]
