@@ -22,14 +22,15 @@ mod local;
 
 pub use async_trait::async_trait;
 pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, IdentityOutcome, IdentityPolicy, Login,
-    RejectionInterceptor, RejectionRetry, Session, SignIn,
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, IdentityOutcome,
+    IdentityPolicy, Login, RejectionInterceptor, RejectionRetry, Session, SignIn,
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
 pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
+pub use service::explain;
 pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 
