@@ -63,8 +63,8 @@ pub trait DeveloperIdentityProvider: Send + Sync {
     /// # Cancel safety
     ///
     /// As [`refresh`](Self::refresh).
+    #[allow(unused_variables, reason = "named for those who implement it")]
     async fn get_identity_id(&self, request: &RefreshRequest) -> Result<Option<IdentityId>, BackendError> {
-        drop(request);
         Ok(None)
     }
 }
@@ -212,6 +212,10 @@ impl DeveloperIdentity {
     /// The proof of it.
     pub fn token(&self) -> &OpenIdToken {
         &self.token
+    }
+
+    pub(crate) fn into_parts(self) -> (IdentityId, OpenIdToken) {
+        (self.identity_id, self.token)
     }
 
     /// The JSON form, with the token in clear: for the response to the user whose token it is, and nowhere else.

@@ -5,12 +5,14 @@
 #![doc(test(attr(deny(warnings), allow(dead_code, unused_variables))))]
 
 mod clock;
+mod credentials;
 mod developer;
 mod error;
 mod ids;
 mod logins;
 mod refresh;
 mod service;
+mod store;
 mod token;
 mod vendor;
 
@@ -19,12 +21,24 @@ mod vendor;
 mod local;
 
 pub use async_trait::async_trait;
+pub use credentials::{
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, IdentityOutcome, IdentityPolicy, Login, Session,
+    SignIn,
+};
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
+pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
+pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 pub use vendor::{
     AUDIT_TARGET, GuestClaim, GuestClaims, HttpRefusal, PrincipalTags, TokenVendor, TokenVendorBuilder, UsedClaims,
     UserIds, VendRequest, VendedCredentials, VendedToken,
+};
+
+#[cfg(feature = "local")]
+#[cfg_attr(docsrs, doc(cfg(feature = "local")))]
+pub use local::{
+    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalPoolError, LocalRequest,
 };

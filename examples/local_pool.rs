@@ -1,0 +1,174 @@
+//! An identity pool on this machine, for the AWS CLI and every SDK.
+//!
+//! ```text
+//! cargo run --example local_pool -- --port 4599 --env-file pool.env
+//! source pool.env          # in another terminal
+//! aws cognito-identity get-open-id-token-for-developer-identity \
+//!     --identity-pool-id $COGNITO_IDENTITY_POOL_ID --logins $COGNITO_DEVELOPER_PROVIDER=user-42
+//! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the example talks to its user")]
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use aws_credential_types::Credentials;
+use cognito_identity_pool::{LocalIdentityPool, LocalRequest};
+
+const USAGE: &str = "\
+usage: local_pool [options]
+  --port N          listen on 127.0.0.1:N (default: any free port)
+  --provider NAME   the developer provider's name (default: login.mycompany.myapp)
+  --guests          allow guests
+  --region REGION   the region (default: us-east-1)
+  --env-file PATH   write the export lines there, too
+  --rules           print what the pool refuses and how well that is known, and end
+  --help            print this, and end";
+
+#[derive(Default)]
+struct Options {
+    port: u16,
+    provider: Option<String>,
+    guests: bool,
+    region: Option<String>,
+    env_file: Option<String>,
+    rules: bool,
+    help: bool,
+}
+
+impl Options {
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            // Both `--port 4599` and `--port=4599`.
+            let (name, mut inline) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (argument.as_str(), None),
+            };
+            let mut value = || {
+                inline
+                    .take()
+                    .or_else(|| arguments.next())
+                    .ok_or(format!("{name} needs a value"))
+            };
+            match name {
+                "--port" => {
+                    options.port = value()?
+                        .parse()
+                        .map_err(|_| "--port needs a number up to 65535".to_owned())?;
+                }
+                "--provider" => options.provider = Some(value()?),
+                "--region" => options.region = Some(value()?),
+                "--env-file" => options.env_file = Some(value()?),
+                "--guests" => options.guests = true,
+                "--rules" => options.rules = true,
+                "--help" => options.help = true,
+                _ => return Err(format!("{argument} is not an option")),
+            }
+            if inline.is_some() {
+                return Err(format!("{name} takes no value"));
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    if options.help {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    if options.rules {
+        print_rules();
+        return Ok(());
+    }
+    let provider = options.provider.unwrap_or_else(|| "login.mycompany.myapp".to_owned());
+    let mut builder = LocalIdentityPool::builder()
+        .port(options.port)
+        .developer_provider(&provider)
+        .allow_guests(options.guests)
+        .on_request(log);
+    if let Some(region) = options.region {
+        builder = builder.region(region);
+    }
+    let pool = builder.start().await?;
+
+    let exports = exports(&pool, &provider, &pool.developer_credentials());
+    print!("{exports}");
+    io::stdout().flush()?;
+    if let Some(path) = options.env_file {
+        write_private(&path, &exports)?;
+        eprintln!("run `source {path}` in another terminal");
+    }
+    eprintln!("listening on {}; Ctrl-C ends it", pool.endpoint_url());
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
+
+/// What the AWS CLI, boto3 and the other SDKs read. boto3 and version 1 of the CLI know `AWS_DEFAULT_REGION` alone.
+fn exports(pool: &LocalIdentityPool, provider: &str, credentials: &Credentials) -> String {
+    let endpoint = pool.endpoint_url();
+    let lines = [
+        ("AWS_ACCESS_KEY_ID", credentials.access_key_id()),
+        ("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key()),
+        ("AWS_REGION", pool.region()),
+        ("AWS_DEFAULT_REGION", pool.region()),
+        ("AWS_ENDPOINT_URL_COGNITO_IDENTITY", &endpoint),
+        ("AWS_ENDPOINT_URL_STS", &endpoint),
+        ("COGNITO_IDENTITY_POOL_ID", pool.identity_pool_id()),
+        ("COGNITO_DEVELOPER_PROVIDER", provider),
+    ];
+    lines
+        .iter()
+        .map(|(name, value)| format!("export {name}={value}\n"))
+        .collect()
+}
+
+/// The file holds a secret key, if only of this pool.
+fn write_private(path: &str, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+fn log(request: &LocalRequest) {
+    let outcome = request.error.unwrap_or("ok");
+    let identity = request.identity_id.as_deref().unwrap_or("-");
+    let key = request
+        .issued_access_key_id
+        .as_deref()
+        .or(request.access_key_id.as_deref())
+        .unwrap_or("-");
+    eprintln!("{} {} {outcome} {identity} {key}", request.status, request.operation);
+}
+
+fn print_rules() {
+    for rule in LocalIdentityPool::rules() {
+        println!("{:10} {} {}", rule.fidelity, rule.id, rule.error);
+        if !rule.message.is_empty() {
+            println!("           {}", rule.message);
+        }
+        println!("           {}", rule.about);
+    }
+}

@@ -1,0 +1,267 @@
+//! [`Session`]: the time between two changes of login, and the handle that is bound to it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_smithy_runtime_api::client::identity::{Identity, SharedIdentityCache};
+use aws_types::SdkConfig;
+
+use super::exchange::{Cells, Snapshot};
+use super::login::{Login, Who};
+use super::{Served, Shared, sdk};
+use crate::error::{Error, ErrorKind};
+use crate::ids::IdentityId;
+use crate::refresh::{Failure, RefreshCache};
+
+/// One login, from the moment it took force until another takes its place: a handle that never serves anybody else.
+///
+/// What is signed with it is signed as this user, or fails with [`ErrorKind::SessionEnded`] once the login has changed, provided
+/// that the identity cache is ours ([`sdk_config`](Self::sdk_config) sees to that) or `no_cache`. The SDK's default cache does
+/// not ask again before the credentials expire, and would sign as this user after the end.
+///
+/// Cheap to clone. Made by [`CognitoCredentialsProvider::switch_to`](crate::CognitoCredentialsProvider::switch_to).
+///
+/// ```no_run
+/// # use cognito_identity_pool::{CognitoCredentialsProvider, DeveloperIdentity, Login};
+/// # async fn example(provider: CognitoCredentialsProvider, backend: DeveloperIdentity, base: aws_config::SdkConfig) -> Result<(), cognito_identity_pool::Error> {
+/// let alice = provider.switch_to(Login::developer(backend).subject("user-42"));
+/// let sts = aws_sdk_sts::Client::new(&alice.sdk_config(&base)); // only ever Alice
+/// println!("signed in as {}", alice.ready().await?.identity_id);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) epoch: u64,
+}
+
+/// A session that has made its first exchange: see [`Session::ready`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignIn {
+    /// Who the user is to Cognito.
+    pub identity_id: IdentityId,
+    /// What the sign-in did to the identity that was there before.
+    pub outcome: IdentityOutcome,
+}
+
+/// What became of the identity that was expected: a guest's that was offered for linking, or the one that was remembered for the
+/// person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdentityOutcome {
+    /// None was expected.
+    Created,
+    /// It is the one that was expected; a guest's data are the user's now.
+    Kept,
+    /// It is another one.
+    Replaced {
+        /// The one that was expected.
+        from: IdentityId,
+    },
+}
+
+impl Session {
+    /// The number of this session: it grows with every change of login, over all providers of the process.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the session is still in force.
+    pub fn is_current(&self) -> bool {
+        self.shared.current.load().epoch == self.epoch
+    }
+
+    /// Waits for the first exchange and tells what became of the identity. Afterwards it answers at once.
+    ///
+    /// # Errors
+    ///
+    /// What an operation of this session would fail with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the exchange to others.
+    pub async fn ready(&self) -> Result<SignIn, Error> {
+        let (state, _) = self.shared.serve(Some(self.epoch)).await?;
+        state
+            .cells
+            .as_ref()
+            .and_then(|cells| cells.sign_in())
+            .ok_or_else(Error::ended)
+    }
+
+    /// The user's identity id, from what is known if possible, else by the cheapest call there is.
+    ///
+    /// # Errors
+    ///
+    /// What the backend or Cognito refused it with; [`ErrorKind::SessionEnded`], [`ErrorKind::SignedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the call to others.
+    pub async fn identity_id(&self) -> Result<IdentityId, Error> {
+        self.shared.identity_id(Some(self.epoch)).await
+    }
+
+    /// `base` with this session's credentials, and the identity cache that makes a client fail closed once the session has ended.
+    pub fn sdk_config(&self, base: &SdkConfig) -> SdkConfig {
+        sdk::config(
+            base,
+            Served {
+                shared: Arc::clone(&self.shared),
+                bound: Some(self.epoch),
+            },
+        )
+    }
+
+    /// The identity cache of [`sdk_config`](Self::sdk_config), for a configuration that is built elsewhere.
+    pub fn identity_cache(&self) -> SharedIdentityCache {
+        sdk::identity_cache(Served {
+            shared: Arc::clone(&self.shared),
+            bound: Some(self.epoch),
+        })
+    }
+}
+
+impl ProvideCredentials for Session {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        self.shared.provide(Some(self.epoch))
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("epoch", &self.epoch)
+            .field("current", &self.is_current())
+            .finish()
+    }
+}
+
+/// What the provider's pointer points to.
+pub(super) struct SessionState {
+    pub(super) epoch: u64,
+    pub(super) login: Login,
+    /// `None`: signed out.
+    pub(super) cells: Option<Arc<Cells>>,
+    pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
+}
+
+impl SessionState {
+    /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
+    pub(super) async fn obtain(&self, forced: bool) -> Result<crate::refresh::Served<Snapshot>, Error> {
+        match &self.credentials {
+            None => Err(self.nobody()),
+            Some(credentials) if forced => credentials.refresh_now().await,
+            Some(credentials) => credentials.get().await,
+        }
+    }
+
+    pub(super) fn nobody(&self) -> Error {
+        match self.login.who {
+            Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
+                .with_hint("call switch_to with the user's Login, or with Login::guest()"),
+            _ => Error::ended(),
+        }
+    }
+
+    /// Tells all who wait that the session is over, and lets go of what is secret.
+    pub(super) fn end(&self) {
+        if let Some(cells) = &self.cells {
+            cells.end();
+        }
+        if let Some(credentials) = &self.credentials {
+            credentials.end();
+        }
+    }
+}
+
+/// What the session knows of its identity.
+#[derive(Debug, Default)]
+pub(super) struct Settled(Mutex<Known>);
+
+#[derive(Debug, Default, Clone)]
+pub(super) struct Known {
+    pub(super) identity: Option<IdentityId>,
+    /// What the outcome is measured by: the guest that was offered, or the id that was remembered.
+    pub(super) expected: Option<IdentityId>,
+    /// Set by the first exchange; from then on the identity changes no more, except where the service asks for it.
+    pub(super) outcome: Option<IdentityOutcome>,
+}
+
+impl Settled {
+    pub(super) fn new(known: Known) -> Self {
+        Self(Mutex::new(known))
+    }
+
+    pub(super) fn known(&self) -> Known {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Failure for Error {
+    fn is_terminal(&self) -> bool {
+        !self.is_retryable()
+    }
+
+    fn needs_sign_in(&self) -> bool {
+        Self::needs_sign_in(self)
+    }
+
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        Self::retry_after(self)
+    }
+
+    fn panicked(_: String) -> Self {
+        // Not its message: it may quote a response.
+        Self::new(ErrorKind::Panicked, "the app's hook panicked")
+            .with_hint("the panic's own message went to the panic hook of the process, stderr by default")
+    }
+
+    fn timed_out(after: std::time::Duration) -> Self {
+        Self::new(
+            ErrorKind::Timeout,
+            format!("no credentials after {} s", after.as_secs_f32()),
+        )
+        .with_hint("the app's backend or Cognito did not answer; the limit is RefreshPolicy's load_timeout")
+    }
+
+    fn reentered() -> Self {
+        Self::new(ErrorKind::Reentered, "a hook asked its own provider for credentials")
+            .with_hint("give the hook an HTTP client or SDK configuration of its own: it would wait for itself")
+    }
+
+    fn ended() -> Self {
+        Self::new(
+            ErrorKind::SessionEnded,
+            "the session has ended: another login took its place",
+        )
+        .with_hint("begin the operation anew, with the configuration of the session that is in force now")
+    }
+
+    fn expired_on_arrival() -> Self {
+        Self::new(
+            ErrorKind::InvalidResponse,
+            "the credentials had expired when they arrived",
+        )
+        .with_hint("compare the service's `Date` with the expiration that it sent")
+    }
+}
+
+/// What a hit reads from a snapshot, without a copy of the rest.
+pub(super) fn credentials_of(snapshot: &Snapshot) -> aws_credential_types::Credentials {
+    snapshot.credentials.clone()
+}
+
+/// As [`credentials_of`], in the form that an identity cache answers.
+pub(super) fn identity_of(snapshot: &Snapshot) -> Identity {
+    snapshot.identity.clone()
+}

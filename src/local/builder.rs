@@ -1,0 +1,260 @@
+//! What a local pool is made of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use super::core::{Core, Settings};
+use super::http::Server;
+use super::pool::LocalIdentityPool;
+use super::pools::{Pool, PoolSettings, State};
+use super::record::{LocalRequest, Records};
+use super::sessions::Mint;
+use super::tokens::KeyRing;
+use super::{model, shapes};
+
+/// Why a local pool did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalPoolError {
+    /// A setting that Cognito would refuse.
+    #[error("the local identity pool cannot have this setting: {0}")]
+    Setting(String),
+    /// The port is taken, or the system allows no server.
+    #[error("the local identity pool cannot listen on 127.0.0.1")]
+    Listen(#[source] io::Error),
+    /// The system has no randomness, or refuses the key.
+    #[error("the local identity pool has no key to sign with")]
+    Key,
+}
+
+/// Builds a [`LocalIdentityPool`].
+#[must_use]
+pub struct LocalIdentityPoolBuilder {
+    region: String,
+    account_id: String,
+    pool_id: Option<String>,
+    name: String,
+    developer_provider: Option<String>,
+    allow_guests: bool,
+    allow_classic_flow: Option<bool>,
+    roles: Option<BTreeMap<String, String>>,
+    port: u16,
+    time: SharedTimeSource,
+    developer: Option<(String, SecretString)>,
+    issuer_host: Option<String>,
+    own_key: bool,
+    records: Records,
+}
+
+impl fmt::Debug for LocalIdentityPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalIdentityPoolBuilder").finish_non_exhaustive()
+    }
+}
+
+impl LocalIdentityPoolBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            account_id: "123456789012".to_owned(),
+            pool_id: None,
+            name: "local".to_owned(),
+            developer_provider: None,
+            allow_guests: false,
+            allow_classic_flow: None,
+            roles: None,
+            port: 0,
+            time: SharedTimeSource::default(),
+            developer: None,
+            issuer_host: None,
+            own_key: false,
+            records: Records::default(),
+        }
+    }
+
+    /// The region, `us-east-1` by default.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// The AWS account, `123456789012` by default.
+    pub fn account_id(mut self, account_id: impl Into<String>) -> Self {
+        self.account_id = account_id.into();
+        self
+    }
+
+    /// The pool's id, a new one by default. It must begin with the region.
+    pub fn identity_pool_id(mut self, id: impl Into<String>) -> Self {
+        self.pool_id = Some(id.into());
+        self
+    }
+
+    /// The developer provider's name; without one the pool has no developer identities.
+    pub fn developer_provider(mut self, name: impl Into<String>) -> Self {
+        self.developer_provider = Some(name.into());
+        self
+    }
+
+    /// Whether the pool has guests. It has none by default.
+    pub fn allow_guests(mut self, allow: bool) -> Self {
+        self.allow_guests = allow;
+        self
+    }
+
+    /// Whether the classic flow is allowed. Left out it is allowed, as on AWS.
+    pub fn allow_classic_flow(mut self, allow: bool) -> Self {
+        self.allow_classic_flow = Some(allow);
+        self
+    }
+
+    /// The role of authenticated identities. By default a role of the pool's account.
+    pub fn authenticated_role(mut self, arn: impl Into<String>) -> Self {
+        self.roles_mut().insert("authenticated".to_owned(), arn.into());
+        self
+    }
+
+    /// The role of guests. By default a role of the pool's account.
+    pub fn unauthenticated_role(mut self, arn: impl Into<String>) -> Self {
+        self.roles_mut().insert("unauthenticated".to_owned(), arn.into());
+        self
+    }
+
+    /// A pool without roles, as CreateIdentityPool leaves it: every exchange is refused.
+    pub fn without_roles(mut self) -> Self {
+        self.roles_mut().clear();
+        self
+    }
+
+    fn roles_mut(&mut self) -> &mut BTreeMap<String, String> {
+        self.roles.get_or_insert_with(|| default_roles(&self.account_id))
+    }
+
+    /// The port of the server; 0, the default, takes any free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The clock of the pool and of the configs that it gives out. See [`LocalClock`](super::LocalClock).
+    pub fn time_source(mut self, time: impl TimeSource + 'static) -> Self {
+        self.time = SharedTimeSource::new(time);
+        self
+    }
+
+    /// The backend's credentials; random ones by default.
+    pub fn developer_credentials(mut self, access_key_id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
+        self.developer = Some((access_key_id.into(), secret.into()));
+        self
+    }
+
+    /// The host of the tokens' issuer, and with it the key of the logins map. By default
+    /// `cognito-identity.amazonaws.com`; in China and in GovCloud the host of the region.
+    pub fn issuer_host(mut self, host: impl Into<String>) -> Self {
+        self.issuer_host = Some(host.into());
+        self
+    }
+
+    /// Signs with a key that this pool generates (29 to 71 ms), not with the published one.
+    pub fn own_key(mut self) -> Self {
+        self.own_key = true;
+        self
+    }
+
+    /// Called with every request that was answered, for a log. It must not block.
+    pub fn on_request(mut self, observer: impl Fn(&LocalRequest) + Send + Sync + 'static) -> Self {
+        self.records.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Starts the pool: it listens when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError`] if a setting is one that Cognito refuses, or the port is taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is started by a future that was dropped before it was polled; it never waits.
+    pub async fn start(self) -> Result<LocalIdentityPool, LocalPoolError> {
+        let pool_id = self
+            .pool_id
+            .clone()
+            .unwrap_or_else(|| format!("{}:{}", self.region, uuid::Uuid::new_v4()));
+        if pool_id.split(':').next() != Some(self.region.as_str()) {
+            return Err(LocalPoolError::Setting(
+                "the pool id does not begin with the region".to_owned(),
+            ));
+        }
+        let settings = PoolSettings {
+            identity_pool_id: pool_id.clone(),
+            identity_pool_name: self.name,
+            allow_unauthenticated_identities: self.allow_guests,
+            allow_classic_flow: self.allow_classic_flow,
+            developer_provider_name: self.developer_provider,
+            ..PoolSettings::default()
+        };
+        let mut state = State::default();
+        check(&settings)?;
+        let roles = self.roles.unwrap_or_else(|| default_roles(&self.account_id));
+        state
+            .add_pool(Pool {
+                settings,
+                roles,
+                ..Pool::default()
+            })
+            .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
+
+        let mint = Mint::new().ok_or(LocalPoolError::Key)?;
+        let keys = KeyRing::new(&self.region, self.own_key).ok_or(LocalPoolError::Key)?;
+        let (developer_access_key, developer_secret) = match self.developer {
+            Some(developer) => developer,
+            None => {
+                let (id, secret) = mint.access_key("AKIA").ok_or(LocalPoolError::Key)?;
+                (id, secret.into())
+            }
+        };
+        let settings = Settings {
+            issuer_host: self.issuer_host.unwrap_or_else(|| issuer_host(&self.region)),
+            region: self.region,
+            account_id: self.account_id,
+            developer_access_key,
+            developer_secret,
+        };
+        let core = Arc::new(Core::new(settings, keys, mint, self.records, self.time, state));
+        let server = Server::start(Arc::clone(&core), self.port).map_err(LocalPoolError::Listen)?;
+        Ok(LocalIdentityPool::new(core, server, pool_id))
+    }
+}
+
+/// The same constraints as CreateIdentityPool has.
+fn check(settings: &PoolSettings) -> Result<(), LocalPoolError> {
+    let input: Map<String, Value> = match json!(settings) {
+        Value::Object(input) => input,
+        _ => Map::new(),
+    };
+    shapes::check(model::UPDATE_POOL, &input).map_err(|refusal| LocalPoolError::Setting(refusal.message))
+}
+
+fn default_roles(account_id: &str) -> BTreeMap<String, String> {
+    ["authenticated", "unauthenticated"]
+        .into_iter()
+        .map(|kind| (kind.to_owned(), format!("arn:aws:iam::{account_id}:role/local-{kind}")))
+        .collect()
+}
+
+fn issuer_host(region: &str) -> String {
+    if region.starts_with("cn-") {
+        format!("cognito-identity.{region}.amazonaws.com.cn")
+    } else if region.starts_with("us-gov-") {
+        format!("cognito-identity.{region}.amazonaws.com")
+    } else {
+        "cognito-identity.amazonaws.com".to_owned()
+    }
+}

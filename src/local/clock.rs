@@ -1,0 +1,55 @@
+//! A clock that tests turn by hand.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+
+/// A time source that stands still until it is told, so that an hour can pass in a test.
+///
+/// Clones share the same clock. Give one to
+/// [`LocalIdentityPoolBuilder::time_source`](super::LocalIdentityPoolBuilder::time_source); the pool's configs carry it
+/// on to every client made from them.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use aws_smithy_async::time::TimeSource;
+/// use cognito_identity_pool::LocalClock;
+///
+/// let clock = LocalClock::at(SystemTime::UNIX_EPOCH);
+/// clock.advance(Duration::from_secs(3600));
+/// assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(3600));
+/// ```
+#[derive(Clone, Debug)]
+pub struct LocalClock(Arc<Mutex<SystemTime>>);
+
+impl LocalClock {
+    /// A clock that stands at `time`.
+    pub fn at(time: SystemTime) -> Self {
+        Self(Arc::new(Mutex::new(time)))
+    }
+
+    /// A clock that stands at the present of the machine's clock.
+    pub fn at_present() -> Self {
+        Self::at(SharedTimeSource::default().now())
+    }
+
+    /// Moves the clock forward. At the end of what [`SystemTime`] can tell it stays where it is.
+    pub fn advance(&self, by: Duration) {
+        let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(later) = time.checked_add(by) {
+            *time = later;
+        }
+    }
+
+    /// Sets the clock, backwards too.
+    pub fn set(&self, time: SystemTime) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = time;
+    }
+}
+
+impl TimeSource for LocalClock {
+    fn now(&self) -> SystemTime {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

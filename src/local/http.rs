@@ -1,0 +1,145 @@
+//! The pool as an HTTP server on loopback, with a thread of its own: it answers whatever the caller's runtime does, and
+//! needs none.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_smithy_async::future::timeout::Timeout;
+use aws_smithy_async::rt::sleep::{AsyncSleep, TokioSleep};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::oneshot;
+
+use super::core::Core;
+use super::rules::Rule;
+use super::wire;
+
+/// The largest body that is read.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// How long a client may take to send a head, and then a body.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that stops when this is dropped.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    _stop: oneshot::Sender<Infallible>,
+}
+
+impl Server {
+    /// Serves `core` on a port of 127.0.0.1, any free one for 0.
+    pub(super) fn start(core: Arc<Core>, port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel::<Infallible>();
+        std::thread::Builder::new()
+            .name("local-identity-pool".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    // The sender is never used: it is dropped.
+                    tokio::select! {
+                        _ = stopped => {}
+                        () = accept(core, listener) => {}
+                    }
+                });
+            })?;
+        Ok(Self { address, _stop: stop })
+    }
+}
+
+/// Accepts until it is dropped, and its connections with it.
+async fn accept(core: Arc<Core>, listener: TcpListener) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // Out of file descriptors, or a client that left at once: others must not suffer.
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                TokioSleep::new().sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        // Without it, a small answer waits for the acknowledgement of the one before.
+        drop(stream.set_nodelay(true));
+        let core = Arc::clone(&core);
+        connections.spawn(async move {
+            let service = service_fn(move |request| {
+                let core = Arc::clone(&core);
+                async move { Ok::<_, Infallible>(respond(&core, request).await) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .half_close(true)
+                // Head and body in one buffer, hence in one write.
+                .writev(false)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+}
+
+/// Answers one request.
+async fn respond(core: &Core, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if !host_is_local(&request) {
+        // A page of the internet whose name was pointed at this machine.
+        return close(wire::response(
+            421,
+            "text/plain",
+            "The local identity pool answers to loopback names only",
+        ));
+    }
+    let (parts, body) = request.into_parts();
+    let body = Timeout::new(
+        Limited::new(body, MAX_BODY).collect(),
+        TokioSleep::new().sleep(PATIENCE),
+    )
+    .await;
+    match body {
+        Ok(Ok(body)) => core.handle(&Request::from_parts(parts, body.to_bytes())).map(Full::new),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            close(wire::refused(&Rule::BodyTooLarge.refuse(&[&MAX_BODY])))
+        }
+        Ok(Err(_)) => close(wire::refused(&Rule::NotJson.into())),
+        Err(_) => close(wire::response(408, "text/plain", "Request Timeout")),
+    }
+}
+
+/// An answer after which the connection ends.
+fn close(mut response: Response<Bytes>) -> Response<Full<Bytes>> {
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response.map(Full::new)
+}
+
+fn host_is_local(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "::1"
+}

@@ -1,0 +1,138 @@
+//! The operations: what each is called, whether it is signed, what it takes, what it does.
+
+mod developer;
+mod identities;
+mod pools;
+mod sign_in;
+
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::core::{Core, epoch, seconds};
+use super::model;
+use super::record::LocalRequest;
+use super::rules::{Refusal, Rule};
+use super::shapes::Member;
+use super::tokens::{Algorithm, Issue};
+
+/// One operation of the API.
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    /// Whether it takes a SigV4 signature; the others take none.
+    pub(super) signed: bool,
+    pub(super) members: &'static [Member],
+    pub(super) run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+}
+
+const fn signed(
+    name: &'static str,
+    members: &'static [Member],
+    run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+) -> Operation {
+    Operation {
+        name,
+        signed: true,
+        members,
+        run,
+    }
+}
+
+const fn unsigned(
+    name: &'static str,
+    members: &'static [Member],
+    run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+) -> Operation {
+    Operation {
+        name,
+        signed: false,
+        members,
+        run,
+    }
+}
+
+static OPERATIONS: &[Operation] = &[
+    unsigned("GetId", model::GET_ID, sign_in::get_id),
+    unsigned(
+        "GetCredentialsForIdentity",
+        model::GET_CREDENTIALS,
+        sign_in::get_credentials,
+    ),
+    signed(
+        "GetOpenIdTokenForDeveloperIdentity",
+        model::GET_DEVELOPER_TOKEN,
+        developer::get_token,
+    ),
+    signed("LookupDeveloperIdentity", model::LOOKUP, developer::lookup),
+    signed("DescribeIdentity", model::DESCRIBE_IDENTITY, identities::describe),
+    signed("CreateIdentityPool", model::CREATE_POOL, pools::create),
+    signed("DescribeIdentityPool", model::POOL, pools::describe),
+];
+
+pub(super) fn find(name: &str) -> Option<&'static Operation> {
+    OPERATIONS.iter().find(|operation| operation.name == name)
+}
+
+/// One call of an operation.
+pub(super) struct Call<'a> {
+    pub(super) core: &'a Core,
+    pub(super) record: &'a mut LocalRequest,
+    input: Map<String, Value>,
+    now: SystemTime,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        core: &'a Core,
+        input: Map<String, Value>,
+        now: SystemTime,
+        record: &'a mut LocalRequest,
+    ) -> Self {
+        let text = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
+        record.identity_pool_id = text("IdentityPoolId");
+        record.identity_id = text("IdentityId");
+        if let Some(Value::Object(logins)) = input.get("Logins") {
+            record.logins = logins.keys().cloned().collect();
+        }
+        Self {
+            core,
+            record,
+            input,
+            now,
+        }
+    }
+
+    /// The members in the operation's own form.
+    fn input<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
+        let input = std::mem::take(&mut self.input);
+        // The shapes were checked, so nothing is left that could not be read.
+        serde_json::from_value(Value::Object(input)).map_err(|_| Rule::NotJson.into())
+    }
+
+    /// Seconds since the epoch.
+    fn now(&self) -> f64 {
+        epoch(self.now)
+    }
+
+    /// Whole seconds since the epoch.
+    fn seconds(&self) -> i64 {
+        seconds(self.now)
+    }
+
+    /// A new id of this region, for a pool or an identity.
+    fn new_id(&self) -> String {
+        format!("{}:{}", self.core.settings.region, uuid::Uuid::new_v4())
+    }
+
+    /// A signed OpenID token.
+    fn token(&self, issue: Issue) -> Result<String, Refusal> {
+        let settings = &self.core.settings;
+        let pool_arn = settings.pool_arn(&issue.pool_id);
+        let claims = issue.claims(&settings.issuer_host, pool_arn, self.seconds());
+        self.core
+            .keys
+            .sign(Algorithm::Rs512, &claims)
+            .ok_or_else(|| Rule::Internal.refuse(&[&"the token could not be signed"]))
+    }
+}

@@ -1,0 +1,183 @@
+//! What a backend calls for developer identities.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::local::directory::{Life, Link};
+use crate::local::logins;
+use crate::local::pools::Pool;
+use crate::local::rules::{Refusal, Rule};
+use crate::local::tokens::Issue;
+
+/// The life of a developer token unless the call says otherwise.
+const TOKEN_SECONDS: i64 = 900;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetToken {
+    identity_pool_id: String,
+    identity_id: Option<String>,
+    logins: BTreeMap<String, String>,
+    principal_tags: Option<BTreeMap<String, String>>,
+    token_duration: Option<i64>,
+}
+
+pub(super) fn get_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: GetToken = call.input()?;
+    let (pool_id, now) = (input.identity_pool_id, call.now());
+    let mut state = call.core.state();
+    let pool = state.pool(&pool_id)?;
+    let (link, user) = developer_login(pool, &input.logins)?;
+    let mut links = BTreeSet::from([link.clone()]);
+    for (provider, token) in input.logins.iter().filter(|(provider, _)| *provider != link.provider()) {
+        if logins::is_cognito_host(provider) {
+            return Err(Rule::CognitoTokenPassed.into());
+        }
+        links.insert(logins::verify(call.core, pool, provider, token, call.seconds())?.link);
+    }
+    let owner = state.directory.owner(&pool_id, &link).map(str::to_owned);
+    let id = match (input.identity_id, owner) {
+        (Some(id), owner) => {
+            let identity = state.directory.get(&id)?;
+            if identity.pool != pool_id {
+                return Err(Rule::IdentityNotFound.refuse(&[&id]));
+            }
+            let life = identity.enabled(&id)?.life;
+            match owner {
+                Some(owner) if owner != id => return Err(Rule::DeveloperUserRegistered.into()),
+                None if life == Life::Authenticated && identity.links.is_disjoint(&links) => {
+                    return Err(Rule::LoginsDontMatch.into());
+                }
+                _ => id,
+            }
+        }
+        (None, Some(owner)) => owner,
+        // An unknown user with a public login that somebody has is that somebody.
+        (None, None) => match links.iter().find_map(|link| state.directory.owner(&pool_id, link)) {
+            Some(owner) => owner.to_owned(),
+            None => {
+                let id = call.new_id();
+                state.directory.create(id.clone(), &pool_id, now);
+                id
+            }
+        },
+    };
+    state.directory.join(&id, &BTreeSet::new(), &links, now)?;
+    drop(state);
+
+    let tags = input.principal_tags.unwrap_or_default();
+    call.record.identity_id = Some(id.clone());
+    call.record.principal_tags.clone_from(&tags);
+    let amr = vec![
+        "authenticated".to_owned(),
+        link.provider().to_owned(),
+        format!("{}:{pool_id}:{user}", link.provider()),
+    ];
+    let lifetime = input.token_duration.unwrap_or(TOKEN_SECONDS);
+    let token = call.token(Issue {
+        identity_id: id.clone(),
+        pool_id,
+        amr,
+        tags,
+        lifetime,
+    })?;
+    Ok(json!({ "IdentityId": id, "Token": token }))
+}
+
+/// The developer login among the logins: the key that is the pool's developer provider.
+fn developer_login<'a>(pool: &Pool, logins: &'a BTreeMap<String, String>) -> Result<(Link, &'a str), Refusal> {
+    let provider = pool.settings.developer_provider_name.as_deref();
+    if let Some((provider, user)) = provider.and_then(|provider| logins.get_key_value(provider)) {
+        return Ok((
+            Link::Developer {
+                provider: provider.clone(),
+                user: user.clone(),
+            },
+            user,
+        ));
+    }
+    let only_public = logins
+        .keys()
+        .all(|key| logins::is_public(pool, key) || logins::is_cognito_host(key));
+    Err(if provider.is_some() && only_public {
+        Rule::MissingDeveloperProvider
+    } else {
+        Rule::UnsupportedDeveloperProvider
+    }
+    .into())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Lookup {
+    identity_pool_id: String,
+    identity_id: Option<String>,
+    developer_user_identifier: Option<String>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+/// The most user ids of a page.
+const PAGE: usize = 60;
+
+pub(super) fn lookup(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: Lookup = call.input()?;
+    let state = call.core.state();
+    let pool = state.pool(&input.identity_pool_id)?;
+    if input.identity_id.is_none() && input.developer_user_identifier.is_none() {
+        return Err(Rule::LookupNeedsOne.into());
+    }
+    let provider = pool.settings.developer_provider_name.clone().unwrap_or_default();
+    let owner = match &input.developer_user_identifier {
+        None => None,
+        Some(user) => {
+            let link = Link::Developer {
+                provider,
+                user: user.clone(),
+            };
+            Some(
+                state
+                    .directory
+                    .owner(&input.identity_pool_id, &link)
+                    .ok_or(Rule::DeveloperUserNotFound)?,
+            )
+        }
+    };
+    let id = input.identity_id.as_deref().or(owner).unwrap_or_default();
+    let identity = state.directory.get(id)?;
+    if identity.pool != input.identity_pool_id {
+        return Err(Rule::IdentityNotFound.refuse(&[&id]));
+    }
+    if owner.is_some_and(|owner| owner != id) {
+        return Err(Rule::LookupMismatch.into());
+    }
+    call.record.identity_id = Some(id.to_owned());
+    if let (Some(user), Some(_)) = (&input.developer_user_identifier, &input.identity_id) {
+        return Ok(json!({ "IdentityId": id, "DeveloperUserIdentifierList": [user] }));
+    }
+    let users: Vec<&str> = identity
+        .links
+        .iter()
+        .filter_map(|link| match link {
+            Link::Developer { user, .. } => Some(user.as_str()),
+            Link::Public { .. } => None,
+        })
+        .collect();
+    let start = match &input.next_token {
+        None => 0,
+        Some(token) => token
+            .parse::<usize>()
+            .ok()
+            .filter(|at| *at < users.len())
+            .ok_or(Rule::InvalidNextToken)?,
+    };
+    let end = users.len().min(start.saturating_add(input.max_results.unwrap_or(PAGE)));
+    let mut output = json!({ "IdentityId": id, "DeveloperUserIdentifierList": &users[start..end] });
+    if end < users.len() {
+        output["NextToken"] = Value::from(end.to_string());
+    }
+    Ok(output)
+}

@@ -1,0 +1,198 @@
+//! `LocalIdentityPool`: the handle that tests hold.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use bytes::Bytes;
+use secrecy::ExposeSecret;
+
+use super::builder::LocalIdentityPoolBuilder;
+use super::client::InProcess;
+use super::core::Core;
+use super::http::Server;
+use super::record::LocalRequest;
+use super::rules::{self, FidelityRule};
+
+/// An identity pool, with STS, that runs in this process and refuses what Cognito refuses.
+///
+/// It has two forms on one core: an HTTP server on 127.0.0.1 ([`endpoint_url`](Self::endpoint_url)), for any client in
+/// any language, and an HTTP client to put into an `SdkConfig` ([`http_client`](Self::http_client)), without a socket.
+/// [`client_config`](Self::client_config) and [`backend_config`](Self::backend_config) carry the latter.
+///
+/// Tokens are real RS512 JWTs, verified on exchange; vended credentials sign requests that STS `GetCallerIdentity`
+/// verifies. It is for tests and demonstrations: the key that signs the tokens is published with this crate.
+///
+/// Clones are handles of the same pool. The server stops with the last handle; HTTP clients and configs taken from the
+/// pool keep answering.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use cognito_identity_pool::LocalIdentityPool;
+///
+/// let pool = LocalIdentityPool::builder().developer_provider("login.mycompany.myapp").start().await?;
+/// let backend = aws_sdk_cognitoidentity::Client::new(&pool.backend_config());
+/// let vended = backend
+///     .get_open_id_token_for_developer_identity()
+///     .identity_pool_id(pool.identity_pool_id())
+///     .logins("login.mycompany.myapp", "user-42")
+///     .send()
+///     .await?;
+/// let client = aws_sdk_cognitoidentity::Client::new(&pool.client_config());
+/// let exchanged = client
+///     .get_credentials_for_identity()
+///     .identity_id(vended.identity_id().unwrap_or_default())
+///     .logins("cognito-identity.amazonaws.com", vended.token().unwrap_or_default())
+///     .send()
+///     .await?;
+/// assert_eq!(exchanged.identity_id(), vended.identity_id());
+/// assert_eq!(pool.requests().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LocalIdentityPool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    server: Server,
+    pool_id: String,
+}
+
+impl fmt::Debug for LocalIdentityPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalIdentityPool")
+            .field("identity_pool_id", &self.inner.pool_id)
+            .field("address", &self.inner.server.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LocalIdentityPool {
+    /// A builder; every setting has a default.
+    pub fn builder() -> LocalIdentityPoolBuilder {
+        LocalIdentityPoolBuilder::new()
+    }
+
+    pub(super) fn new(core: Arc<Core>, server: Server, pool_id: String) -> Self {
+        Self {
+            inner: Arc::new(Inner { core, server, pool_id }),
+        }
+    }
+
+    /// The id of the pool that the builder described. Further pools can be created over the API.
+    pub fn identity_pool_id(&self) -> &str {
+        &self.inner.pool_id
+    }
+
+    /// The region of the pool.
+    pub fn region(&self) -> &str {
+        &self.inner.core.settings.region
+    }
+
+    /// Where the server listens, such as `http://127.0.0.1:4599`: the endpoint of Cognito and of STS.
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.inner.server.address)
+    }
+
+    /// Where the server publishes the keys that verify tokens.
+    pub fn jwks_uri(&self) -> String {
+        format!("{}/.well-known/jwks_uri", self.endpoint_url())
+    }
+
+    /// The issuer's host: the key of the logins map under which the pool's own tokens are accepted.
+    pub fn issuer_host(&self) -> &str {
+        &self.inner.core.settings.issuer_host
+    }
+
+    /// An HTTP client that reaches the pool without a socket, whatever the endpoint.
+    pub fn http_client(&self) -> SharedHttpClient {
+        SharedHttpClient::new(InProcess(Arc::clone(&self.inner.core)))
+    }
+
+    /// The credentials of the backend: the only ones that may call the signed operations.
+    pub fn developer_credentials(&self) -> Credentials {
+        let settings = &self.inner.core.settings;
+        Credentials::new(
+            settings.developer_access_key.clone(),
+            settings.developer_secret.expose_secret().to_owned(),
+            None,
+            None,
+            "LocalIdentityPool",
+        )
+    }
+
+    /// A config for the client half: region, time source, sleep, and an HTTP client that reaches the pool; no
+    /// credentials.
+    pub fn client_config(&self) -> SdkConfig {
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region().to_owned()))
+            .time_source(self.inner.core.time.clone())
+            .sleep_impl(TokioSleep::new())
+            .http_client(self.http_client())
+            .build()
+    }
+
+    /// A config for the server half: as [`client_config`](Self::client_config), with the developer credentials.
+    pub fn backend_config(&self) -> SdkConfig {
+        self.client_config()
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(self.developer_credentials()))
+            .build()
+    }
+
+    /// Answers one request without transport, to mount the pool into another server. `Host` is not checked here.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have taken effect.
+    pub async fn respond(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
+        self.inner.core.handle(&request)
+    }
+
+    /// The last 65,536 requests, oldest first: what was asked, by whom, and how it was answered.
+    ///
+    /// It tells which identity an access key belongs to. The ARN cannot: it ends in `CognitoIdentityCredentials` for
+    /// every user, as on AWS.
+    pub fn requests(&self) -> Vec<LocalRequest> {
+        self.inner.core.records.all()
+    }
+
+    /// The requests of one operation, oldest first.
+    pub fn requests_of(&self, operation: &str) -> Vec<LocalRequest> {
+        self.requests()
+            .into_iter()
+            .filter(|request| request.operation == operation)
+            .collect()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        self.inner.core.records.clear();
+    }
+
+    /// The identity to which credentials with this access key were given, if that is among the remembered requests.
+    pub fn identity_of(&self, access_key_id: &str) -> Option<String> {
+        let issued = |request: &LocalRequest| request.issued_access_key_id.as_deref() == Some(access_key_id);
+        self.requests()
+            .into_iter()
+            .rev()
+            .find(issued)
+            .and_then(|request| request.identity_id)
+    }
+
+    /// Every rule that the pool keeps, and how well it is known to hold for the real service.
+    pub fn rules() -> impl Iterator<Item = &'static FidelityRule> {
+        rules::all()
+    }
+}

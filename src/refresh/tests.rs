@@ -1,0 +1,5 @@
+pub(super) mod kit;
+
+mod callers;
+#[cfg(feature = "rt-tokio")]
+mod runtimes;

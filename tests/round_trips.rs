@@ -1,0 +1,168 @@
+//! The table of round trips: how often backend and Cognito are asked, state by state.
+#![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
+
+mod common;
+
+use std::time::Duration;
+
+use aws_credential_types::provider::ProvideCredentials;
+use cognito_identity_pool::{CognitoCredentialsProvider, ErrorKind, IdentityOutcome, Login};
+use common::Stage;
+
+async fn credentials(provider: &CognitoCredentialsProvider) -> aws_credential_types::Credentials {
+    provider.provide_credentials().await.unwrap()
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn developer_cold_asks_the_backend_once_and_cognito_once() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (stage.provider(), stage.backend("alice"));
+    provider.switch_to(Login::developer(backend.clone()));
+    credentials(&provider).await;
+    assert_eq!((backend.calls(), stage.cognito_calls()), (1, (0, 1)));
+}
+
+#[tokio::test]
+async fn fresh_credentials_cost_nothing() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (stage.provider(), stage.backend("alice"));
+    provider.switch_to(Login::developer(backend.clone()));
+    let first = credentials(&provider).await;
+    for _ in 0..100 {
+        assert_eq!(credentials(&provider).await.access_key_id(), first.access_key_id());
+    }
+    assert_eq!((backend.calls(), stage.cognito_calls()), (1, (0, 1)));
+}
+
+#[tokio::test]
+async fn developer_with_expired_credentials_and_a_token_that_is_still_good_asks_cognito_alone() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (stage.provider(), stage.backend("alice"));
+    backend.token_seconds.store(86_400, std::sync::atomic::Ordering::SeqCst);
+    provider.switch_to(Login::developer(backend.clone()));
+    credentials(&provider).await;
+    stage.clock.advance(HOUR);
+    credentials(&provider).await;
+    assert_eq!((backend.calls(), stage.cognito_calls()), (1, (0, 2)));
+}
+
+#[tokio::test]
+async fn developer_with_both_expired_asks_each_once() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (stage.provider(), stage.backend("alice"));
+    provider.switch_to(Login::developer(backend.clone()));
+    let first = credentials(&provider).await;
+    stage.clock.advance(HOUR);
+    let second = credentials(&provider).await;
+    assert_ne!(first.access_key_id(), second.access_key_id());
+    assert_eq!((backend.calls(), stage.cognito_calls()), (2, (0, 2)));
+}
+
+#[tokio::test]
+async fn guest_cold_without_a_stored_id_asks_cognito_twice() {
+    let stage = Stage::start().await;
+    let provider = stage.provider();
+    provider.switch_to(Login::guest());
+    credentials(&provider).await;
+    assert_eq!(stage.cognito_calls(), (1, 1));
+}
+
+#[tokio::test]
+async fn guest_with_a_stored_id_asks_cognito_once() {
+    let stage = Stage::start().await;
+    let provider = stage.provider();
+    let guest = provider.switch_to(Login::guest()).ready().await.unwrap();
+    stage.pool.clear_requests();
+    provider.sign_out();
+    let again = provider.switch_to(Login::guest()).ready().await.unwrap();
+    assert_eq!(again.identity_id, guest.identity_id);
+    assert_eq!(again.outcome, IdentityOutcome::Kept);
+    assert_eq!(stage.cognito_calls(), (0, 1));
+}
+
+#[tokio::test]
+async fn the_identity_id_of_a_guest_costs_one_get_id_which_the_exchange_shares() {
+    let stage = Stage::start().await;
+    let provider = stage.provider();
+    provider.switch_to(Login::guest());
+    let id = provider.identity_id().await.unwrap();
+    assert_eq!(stage.cognito_calls(), (1, 0));
+    credentials(&provider).await;
+    assert_eq!(stage.cognito_calls(), (1, 1));
+    assert_eq!(provider.identity_id().await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn the_identity_id_of_a_developer_user_keeps_its_token_for_the_exchange() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (stage.provider(), stage.backend("alice"));
+    provider.switch_to(Login::developer(backend.clone()));
+    let id = provider.identity_id().await.unwrap();
+    assert_eq!((backend.calls(), stage.cognito_calls()), (1, (0, 0)));
+    credentials(&provider).await;
+    assert_eq!((backend.calls(), stage.cognito_calls()), (1, (0, 1)));
+    assert_eq!(provider.identity_id().await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn a_token_that_is_rejected_as_expired_costs_one_more_of_each_once() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (stage.provider(), stage.backend("alice"));
+    backend.token_seconds.store(1, std::sync::atomic::Ordering::SeqCst);
+    let stale = backend.vend(None).await.unwrap();
+    backend.token_seconds.store(900, std::sync::atomic::Ordering::SeqCst);
+    stage.clock.advance(Duration::from_secs(60));
+    backend.order(common::Order::Answer(stale.clone()));
+    provider.switch_to(Login::developer(backend.clone()));
+    credentials(&provider).await;
+    assert_eq!((backend.calls(), stage.cognito_calls()), (2, (0, 2)));
+    // Refused twice, it is final.
+    let other = stage.backend("alice");
+    other.order(common::Order::Answer(stale.clone()));
+    other.order(common::Order::Answer(stale));
+    stage.pool.clear_requests();
+    provider.switch_to(Login::developer(other.clone()));
+    let error = common::ours(&provider.provide_credentials().await.unwrap_err());
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::NotAuthorized, Some("NotAuthorizedException"))
+    );
+    assert_eq!((other.calls(), stage.cognito_calls()), (2, (0, 2)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_cold_callers_are_as_one() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (stage.provider(), stage.backend("alice"));
+    let release = backend.hold();
+    provider.switch_to(Login::developer(backend.clone()));
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let provider = provider.clone();
+            tokio::spawn(async move { provider.provide_credentials().await.unwrap().access_key_id().to_owned() })
+        })
+        .collect();
+    release.send(()).unwrap();
+    let mut keys = std::collections::HashSet::new();
+    for caller in callers {
+        keys.insert(caller.await.unwrap());
+    }
+    assert_eq!(keys.len(), 1);
+    assert_eq!((backend.calls(), stage.cognito_calls()), (1, (0, 1)));
+}
+
+#[tokio::test]
+async fn unsigned_operations_carry_no_authorization_header() {
+    let stage = Stage::start().await;
+    let base = stage.pool.backend_config();
+    let provider = CognitoCredentialsProvider::builder(stage.pool.identity_pool_id())
+        .configure(&base)
+        .build()
+        .unwrap();
+    provider.switch_to(Login::guest()).ready().await.unwrap();
+    let unsigned = stage.pool.requests();
+    assert_eq!(unsigned.len(), 2);
+    assert!(unsigned.iter().all(|request| !request.authorization), "{unsigned:?}");
+}
