@@ -33,8 +33,9 @@ pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
 pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 pub use vendor::{
-    AUDIT_TARGET, GuestClaim, GuestClaims, HttpRefusal, PrincipalTags, TokenVendor, TokenVendorBuilder, UsedClaims,
-    UserIds, VendRequest, VendedCredentials, VendedToken,
+    AUDIT_TARGET, DeleteReport, Diagnosis, Finding, ForgetReport, GuestClaim, GuestClaims, HttpRefusal, IdentityAdmin,
+    IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,
+    UsedClaims, UserIdentity, UserIds, VendRequest, VendedCredentials, VendedToken,
 };
 
 #[cfg(feature = "local")]

@@ -1,21 +1,24 @@
 //! The backend half: [`TokenVendor`] vends Cognito tokens to users whom the app has authenticated, [`IdentityAdmin`] looks
 //! after their identities.
 
+mod admin;
 mod audit;
 mod builder;
 mod cache;
 mod denied;
+mod doctor;
 mod guest_claim;
 mod http_refusal;
 mod key;
 mod limit;
+mod policy;
 mod request;
 mod setup;
 mod user_ids;
 
 use std::fmt::{self, Display};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -32,10 +35,15 @@ use crate::service::{Exchanged, IdentityService, Proof};
 use cache::{Cache, Found, Ticket, Variant};
 use denied::Denied;
 use limit::Bucket;
+use policy::Statement;
 use setup::Setup;
 
+pub use admin::{
+    DeleteReport, ForgetReport, IdentityAdmin, IdentityAdminBuilder, IdentityDetails, IdentityPages, UserIdentity,
+};
 pub use audit::AUDIT_TARGET;
 pub use builder::TokenVendorBuilder;
+pub use doctor::{Diagnosis, Finding, Severity};
 pub use guest_claim::{GuestClaim, GuestClaims, UsedClaims};
 pub use http_refusal::HttpRefusal;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
@@ -84,6 +92,7 @@ struct Inner {
     personal_user_ids: bool,
     guest_claims: Option<GuestClaims>,
     denied: Denied,
+    ready: Mutex<Option<Expiry>>,
     account_id: Option<String>,
     clock: Clock,
     started: Now,
@@ -264,6 +273,57 @@ impl TokenVendor {
     /// Takes [`deny`](Self::deny) back.
     pub fn allow(&self, user: &DeveloperUserId) {
         self.inner.denied.allow(user);
+    }
+
+    /// Whether vending can work: the pool can be reached with the backend's credentials, and knows this backend by its name.
+    /// For a load balancer's probe: a success is remembered for a minute, a failure is not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`]: there is no such pool, or it has another developer provider. Else as
+    /// [`vend`](Self::vend).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is changed.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let ready = || inner.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready().is_some_and(|until| !until.is_over(inner.clock.now())) {
+            return Ok(());
+        }
+        let pool = inner.service.describe_pool().await?;
+        doctor::provider_matches(&pool, inner.service.provider())
+            .map_err(|message| Error::new(ErrorKind::Configuration, message))?;
+        *ready() = Some(Expiry::after(inner.clock.now(), Duration::from_secs(60)));
+        Ok(())
+    }
+
+    /// The least that the backend's role has to be allowed, as a JSON policy document: vending, [`ready`](Self::ready), and
+    /// what [`link_guest`](Self::link_guest) needs if [`guest_claims`](TokenVendorBuilder::guest_claims) are set.
+    ///
+    /// IAM cannot restrict *which* users a role may vend for: keep it to the one service that does.
+    pub fn required_iam_policy(&self) -> String {
+        let mut statements = vec![
+            Statement {
+                sid: "VendTokens",
+                actions: &["GetOpenIdTokenForDeveloperIdentity"],
+                on_pool: true,
+            },
+            Statement {
+                sid: "Ready",
+                actions: &["DescribeIdentityPool"],
+                on_pool: true,
+            },
+        ];
+        if self.inner.guest_claims.is_some() {
+            statements.push(Statement {
+                sid: "LinkGuests",
+                actions: &["DescribeIdentity"],
+                on_pool: false,
+            });
+        }
+        policy::document(self.identity_pool_id(), self.inner.account_id.as_deref(), &statements)
     }
 
     /// The identity pool.

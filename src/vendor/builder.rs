@@ -1,7 +1,7 @@
 //! How a [`TokenVendor`] is made.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::cache::{Cache, Variant};
@@ -129,6 +129,7 @@ impl TokenVendorBuilder {
                 personal_user_ids: self.personal_user_ids,
                 guest_claims: self.guest_claims,
                 denied: super::denied::Denied::default(),
+                ready: Mutex::default(),
                 account_id: self.account_id,
                 started: clock.now(),
                 clock,

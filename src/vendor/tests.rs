@@ -1,6 +1,5 @@
 //! What needs no pool: answers by a closure, time told by hand.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_credential_types::Credentials;
