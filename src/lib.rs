@@ -41,5 +41,6 @@ pub use vendor::{
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub use local::{
-    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalPoolError, LocalRequest,
+    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError,
+    LocalRequest, LocalRole, LocalToken, TrustPolicyError,
 };
