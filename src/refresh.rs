@@ -25,9 +25,9 @@ pub(crate) use self::state::Reason;
 use self::sync::{AtomicI64, Ordering};
 use crate::clock::{Clock, Expiry, Now, Timer};
 
-/// A hit is good for this long without looking at anything but the wall clock. It bounds how long a clock that was set back
-/// goes unnoticed.
-const LOOK_EVERY_MILLIS: i64 = 5_000;
+/// A hit is good for this long without looking at anything but the wall clock, which is half of what a hit costs. A clock
+/// that was set back is noticed unless nobody asks until it reads this very second again.
+const LOOK_EVERY_MILLIS: i64 = 1_000;
 /// What the cache has to know of its source's errors, and those that it raises itself. A clone is handed to every caller.
 pub(crate) trait Failure: Clone + Send + Sync + 'static {
     /// Trying again will not help; the value at hand is not to be served any longer.
@@ -203,4 +203,4 @@ impl<T> fmt::Debug for Served<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
