@@ -35,5 +35,6 @@ pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub use local::{
-    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalPoolError, LocalRequest,
+    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError,
+    LocalRequest, LocalRole, LocalToken, TrustPolicyError,
 };
