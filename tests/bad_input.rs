@@ -39,7 +39,10 @@ async fn an_identity_id_in_place_of_a_pool_id_is_told_by_what_cognito_answers() 
     let provider = builder.configure(&stage.pool.client_config()).build().unwrap();
     provider.switch_to(Login::guest());
     let error = ours(&provider.provide_credentials().await.unwrap_err());
-    assert_eq!((error.kind(), error.code()), (ErrorKind::Configuration, Some("ResourceNotFoundException")));
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::Configuration, Some("ResourceNotFoundException"))
+    );
     assert!(error.hint().unwrap().contains("pool id"), "{error:?}");
     // A developer's token says for which pool it is.
     provider.switch_to(Login::developer(user));
@@ -51,12 +54,32 @@ async fn an_identity_id_in_place_of_a_pool_id_is_told_by_what_cognito_answers() 
 fn an_empty_token_a_duration_out_of_range_and_51_tags_are_refused() {
     assert!(OpenIdToken::new("").unwrap_err().to_string().contains("empty"));
     for seconds in [0, 86_401] {
-        assert!(TokenDuration::from_secs(seconds).unwrap_err().to_string().contains("86400"));
+        assert!(
+            TokenDuration::from_secs(seconds)
+                .unwrap_err()
+                .to_string()
+                .contains("86400")
+        );
     }
     let tags = (0..51).map(|n| (format!("k{n}"), "v".to_owned()));
-    assert!(PrincipalTags::try_from_iter(tags).unwrap_err().to_string().contains("50"));
-    assert!(DeveloperProviderName::new("my company").unwrap_err().to_string().contains("space"));
-    assert!(DeveloperUserId::new("x".repeat(1025)).unwrap_err().to_string().contains("1025"));
+    assert!(
+        PrincipalTags::try_from_iter(tags)
+            .unwrap_err()
+            .to_string()
+            .contains("50")
+    );
+    assert!(
+        DeveloperProviderName::new("my company")
+            .unwrap_err()
+            .to_string()
+            .contains("space")
+    );
+    assert!(
+        DeveloperUserId::new("x".repeat(1025))
+            .unwrap_err()
+            .to_string()
+            .contains("1025")
+    );
 }
 
 #[test]
@@ -65,7 +88,14 @@ fn a_provider_is_built_without_a_runtime() {
     #[cfg(feature = "default-https-client")]
     provider.build().unwrap();
     #[cfg(not(feature = "default-https-client"))]
-    assert!(provider.build().unwrap_err().hint().unwrap().contains("default-https-client"));
+    assert!(
+        provider
+            .build()
+            .unwrap_err()
+            .hint()
+            .unwrap()
+            .contains("default-https-client")
+    );
 }
 
 /// A server that answers every request with the same bytes.
@@ -84,7 +114,11 @@ async fn backend_that_answers(bytes: &'static [u8]) -> String {
 
 /// The hook of the crate's documentation, after one good answer.
 async fn signed_in_once(stage: &Stage, url: String) -> CognitoCredentialsProvider {
-    let (http, backend, first) = (reqwest::Client::new(), stage.backend("alice"), Arc::new(AtomicBool::new(true)));
+    let (http, backend, first) = (
+        reqwest::Client::new(),
+        stage.backend("alice"),
+        Arc::new(AtomicBool::new(true)),
+    );
     let provider = stage.provider();
     let alice = provider.switch_to(Login::developer(developer_fn(move |_| {
         let (http, url, backend, first) = (http.clone(), url.clone(), backend.clone(), Arc::clone(&first));
@@ -109,9 +143,18 @@ const NEARLY_OVER: Duration = Duration::from_secs(3_600 - 50);
 #[tokio::test]
 async fn a_backend_that_answers_nonsense_is_named_and_what_is_valid_is_served_on() {
     for (bytes, why) in [
-        (&b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 21\r\n\r\n<html>sign in!</html>"[..], "decod"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\nconnection: close\r\n\r\n{\"identityId\":\"us-east", "decod"),
-        (b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n", "500"),
+        (
+            &b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 21\r\n\r\n<html>sign in!</html>"[..],
+            "decod",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\nconnection: close\r\n\r\n{\"identityId\":\"us-east",
+            "decod",
+        ),
+        (
+            b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+            "500",
+        ),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "decod"),
     ] {
         let stage = Stage::start().await;
@@ -150,7 +193,11 @@ async fn a_token_for_another_pool_or_identity_is_named_and_what_is_valid_is_serv
     for (answer, why) in [(other_pool, "another pool"), (mixed_up, "another identity")] {
         let provider = stage.provider();
         let backend = stage.backend("alice");
-        provider.switch_to(Login::developer(backend.clone())).ready().await.unwrap();
+        provider
+            .switch_to(Login::developer(backend.clone()))
+            .ready()
+            .await
+            .unwrap();
         let before = provider.provide_credentials().await.unwrap();
         backend.order(Order::Answer(answer.clone()));
         backend.order(Order::Answer(answer));
@@ -172,7 +219,11 @@ impl AsyncSleep for Sleeps {
     fn sleep(&self, _: Duration) -> Sleep {
         let over = Arc::clone(&self.0);
         Sleep::new(std::future::poll_fn(move |_| {
-            if over.load(Ordering::SeqCst) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if over.load(Ordering::SeqCst) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
         }))
     }
 }
@@ -181,8 +232,16 @@ impl AsyncSleep for Sleeps {
 async fn a_backend_that_never_answers_is_a_timeout() {
     let stage = Stage::start().await;
     let sleeps = Sleeps::default();
-    let config = stage.pool.client_config().into_builder().sleep_impl(sleeps.clone()).build();
-    let provider = CognitoCredentialsProvider::builder(stage.pool.identity_pool_id()).configure(&config).build().unwrap();
+    let config = stage
+        .pool
+        .client_config()
+        .into_builder()
+        .sleep_impl(sleeps.clone())
+        .build();
+    let provider = CognitoCredentialsProvider::builder(stage.pool.identity_pool_id())
+        .configure(&config)
+        .build()
+        .unwrap();
     let backend = stage.backend("alice");
     let _never = backend.hold();
     provider.switch_to(Login::developer(backend));
@@ -195,21 +254,43 @@ async fn a_backend_that_never_answers_is_a_timeout() {
 #[tokio::test]
 async fn a_response_of_cognito_that_lacks_something_is_named_and_no_panic() {
     const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
-    let credentials = r#""AccessKeyId":"ASIA","SecretKey":"canary-secret","SessionToken":"canary-session","Expiration":1.9E9"#;
+    let credentials =
+        r#""AccessKeyId":"ASIA","SecretKey":"canary-secret","SessionToken":"canary-session","Expiration":1.9E9"#;
     for (body, lacks) in [
         ("{}".to_owned(), "identity id"),
         (format!(r#"{{"IdentityId":"{ID}"}}"#), "credentials"),
         (format!(r#"{{"IdentityId":"{ID}","Credentials":{{}}}}"#), "expiration"),
-        (format!(r#"{{"IdentityId":"{ID}","Credentials":{{{}}}}}"#, credentials.replace(r#""SecretKey":"canary-secret","#, "")), "secret key"),
-        (format!(r#"{{"IdentityId":"{ID}","Credentials":{{{}}}}}"#, credentials.replace(r#","Expiration":1.9E9"#, "")), "expiration"),
-        (format!(r#"{{"IdentityId":"not an id","Credentials":{{{credentials}}}}}"#), "legible identity id"),
-        (format!(r#"{{"IdentityId":"{ID}","Credentials":{{{}"#, &credentials[..40]), "could not be read"),
+        (
+            format!(
+                r#"{{"IdentityId":"{ID}","Credentials":{{{}}}}}"#,
+                credentials.replace(r#""SecretKey":"canary-secret","#, "")
+            ),
+            "secret key",
+        ),
+        (
+            format!(
+                r#"{{"IdentityId":"{ID}","Credentials":{{{}}}}}"#,
+                credentials.replace(r#","Expiration":1.9E9"#, "")
+            ),
+            "expiration",
+        ),
+        (
+            format!(r#"{{"IdentityId":"not an id","Credentials":{{{credentials}}}}}"#),
+            "legible identity id",
+        ),
+        (
+            format!(r#"{{"IdentityId":"{ID}","Credentials":{{{}"#, &credentials[..40]),
+            "could not be read",
+        ),
         ("<html>".to_owned(), "could not be read"),
     ] {
         let stage = Stage::start().await;
         let identity = stage.backend("alice").vend(None).await.unwrap();
         let client = infallible_client_fn(move |_: http::Request<SdkBody>| {
-            http::Response::builder().status(200).body(SdkBody::from(body.clone())).unwrap()
+            http::Response::builder()
+                .status(200)
+                .body(SdkBody::from(body.clone()))
+                .unwrap()
         });
         let config = stage.pool.client_config().into_builder().http_client(client).build();
         let builder = CognitoCredentialsProvider::builder(stage.pool.identity_pool_id());
