@@ -1,4 +1,4 @@
-//! Amazon Cognito developer authenticated identities for the AWS SDK for Rust.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
