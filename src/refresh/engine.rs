@@ -170,8 +170,8 @@ impl<T: Value, E: Failure> Inner<T, E> {
             Some(Errand::PassBy(flight)) => {
                 flight.pass_by();
                 if flight.is_over() && matches!(step, Step::Done(_)) {
-                    // What it brought home is for this caller, too. Another flight that is due is for the next.
-                    return self.decide(demand, spawner).0;
+                    // What it brought home is for this caller, too. Another flight that is due is driven by the next.
+                    return self.decide(demand, None).0;
                 }
             }
             Some(Errand::Cancel(flight)) => drop(flight.cancel()),
