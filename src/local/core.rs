@@ -1,22 +1,23 @@
-//! The one core behind both forms of the pool: a request in, a response out.
+//! The one core behind both forms of the pool: what it is made of, and whom it believes.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_async::time::SharedTimeSource;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
 
-use super::operations::{self, Call};
+use super::faults::LocalFaults;
+use super::issuers::Issuers;
 use super::pools::State;
 use super::record::{LocalRequest, Records};
-use super::rules::{Refusal, Rule};
-use super::sessions::{Mint, Session};
+use super::roles::Roles;
+use super::sessions::{Mint, Session, Upstream};
 use super::sigv4::{Authorization, Mismatch, Scope, verify};
-use super::tokens::{Algorithm, KeyRing};
-use super::{sts, wire};
+use super::throttle::Throttle;
+use super::tokens::KeyRing;
 
 /// What the builder decided and nothing changes.
 pub(super) struct Settings {
@@ -26,9 +27,18 @@ pub(super) struct Settings {
     pub(super) issuer_host: String,
     pub(super) developer_access_key: String,
     pub(super) developer_secret: SecretString,
+    /// The life of credentials of the enhanced flow.
+    pub(super) credentials_seconds: i64,
+    pub(super) cors: bool,
+    pub(super) admin_token: String,
 }
 
 impl Settings {
+    /// Who the developer credentials belong to.
+    pub(super) fn developer_arn(&self) -> String {
+        format!("arn:aws:iam::{}:user/developer", self.account_id)
+    }
+
     pub(super) fn pool_arn(&self, pool_id: &str) -> String {
         let partition = match self.region.split('-').next() {
             Some("cn") => "aws-cn",
@@ -42,14 +52,34 @@ impl Settings {
     }
 }
 
+/// What the service's documentation leaves open (H.4 of the rules), and what a test may want otherwise.
+#[derive(Default)]
+pub(super) struct Options {
+    pub(super) merge_guests: bool,
+    pub(super) wrong_provider_is_parameter: bool,
+    pub(super) ignore_custom_role: bool,
+    pub(super) refuse_classic_exchange: bool,
+    /// Seconds after a token's end.
+    pub(super) token_grace: i64,
+    pub(super) throttling: bool,
+    /// Operations that a policy denies, signed or not.
+    pub(super) denied: BTreeSet<String>,
+}
+
 /// The pool without any transport.
 pub(super) struct Core {
     pub(super) settings: Settings,
+    pub(super) options: Options,
+    pub(super) roles: Roles,
+    pub(super) issuers: Issuers,
+    pub(super) throttle: Throttle,
+    pub(super) faults: LocalFaults,
+    pub(super) upstream: Option<Upstream>,
     pub(super) keys: KeyRing,
     pub(super) mint: Mint,
     pub(super) records: Records,
     pub(super) time: SharedTimeSource,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 /// Who signed a request.
@@ -80,93 +110,20 @@ pub(super) fn seconds(time: SystemTime) -> i64 {
 }
 
 impl Core {
-    pub(super) fn new(
-        settings: Settings,
-        keys: KeyRing,
-        mint: Mint,
-        records: Records,
-        time: SharedTimeSource,
-        state: State,
-    ) -> Self {
-        Self {
-            settings,
-            keys,
-            mint,
-            records,
-            time,
-            state: Mutex::new(state),
-        }
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers one request.
-    pub(super) fn handle(&self, request: &Request<Bytes>) -> Response<Bytes> {
-        let now = self.time.now();
-        let authorization = request.headers().contains_key(header::AUTHORIZATION);
-        let (mut response, mut record) = match *request.method() {
-            Method::POST if wire::is_json(request.headers()) => {
-                let operation = wire::operation(request.headers()).unwrap_or_default();
-                let mut record = LocalRequest::new("cognito-identity", operation, authorization, now);
-                let answer = self.operate(request, operation, now, &mut record);
-                let response = match &answer {
-                    Ok(value) => wire::success(value),
-                    Err(refusal) => refused(refusal, &mut record, wire::refused),
-                };
-                (response, record)
-            }
-            Method::POST if wire::content_type(request.headers()).starts_with("application/x-www-form-urlencoded") => {
-                let mut record = LocalRequest::new("sts", "", authorization, now);
-                let request_id = record.request_id.clone();
-                let response = match sts::answer(self, request, now, &mut record) {
-                    Ok(body) => body,
-                    Err(refusal) => refused(&refusal, &mut record, |refusal| sts::refused(refusal, &request_id)),
-                };
-                (response, record)
-            }
-            _ => {
-                let path = request.uri().path();
-                let mut record = LocalRequest::new("", path, authorization, now);
-                let response = self.document(request).unwrap_or_else(|| {
-                    refused(&Rule::NotFound.into(), &mut record, |_| {
-                        wire::response(404, "text/plain", "Not Found")
-                    })
-                });
-                (response, record)
-            }
-        };
-        wire::stamp(&mut response, &record.request_id, now);
-        record.status = response.status().as_u16();
-        self.records.add(record);
-        response
-    }
-
-    /// A Cognito operation, in the service's order of checks.
-    fn operate(
-        &self,
-        request: &Request<Bytes>,
-        operation: &str,
-        now: SystemTime,
-        record: &mut LocalRequest,
-    ) -> Result<serde_json::Value, Refusal> {
-        let operation = operations::find(operation).ok_or(Rule::UnknownOperation)?;
-        let input = wire::input(request)?;
-        if operation.signed {
-            let scope = Scope {
-                service: "cognito-identity",
-                region: Some(&self.settings.region),
-            };
-            let signer = self.signer(request, &scope, now, record).map_err(distrust)?;
-            if let Signer::Session(session) = signer {
-                let pool = input.get("IdentityPoolId").and_then(|id| id.as_str()).unwrap_or("*");
-                let resource = self.settings.pool_arn(pool);
-                return Err(Rule::AccessDenied.refuse(&[&session.arn(), &operation.name, &resource]));
-            }
+    /// The service's time.
+    pub(super) fn now(&self) -> SystemTime {
+        let (now, offset) = (self.time.now(), self.faults.clock_offset());
+        let distance = Duration::from_secs(offset.unsigned_abs());
+        if offset < 0 {
+            now.checked_sub(distance)
+        } else {
+            now.checked_add(distance)
         }
-        super::shapes::check(operation.members, &input)?;
-        (operation.run)(&mut Call::new(self, input, now, record))
+        .unwrap_or(now)
     }
 
     /// Who signed `request`, if the signature holds.
@@ -218,58 +175,5 @@ impl Core {
             }
         }
         Ok(signer)
-    }
-
-    /// The documents that anyone may read.
-    fn document(&self, request: &Request<Bytes>) -> Option<Response<Bytes>> {
-        if request.method() != Method::GET {
-            return None;
-        }
-        let document = match request.uri().path() {
-            "/.well-known/jwks_uri" => self.keys.jwks(Algorithm::Rs512),
-            "/.well-known/openid-configuration" => {
-                let base = format!("https://{}", self.settings.issuer_host);
-                json!({
-                    "issuer": base,
-                    "jwks_uri": format!("{}/.well-known/jwks_uri", origin(request).unwrap_or(base)),
-                    "response_types_supported": ["token"],
-                    "subject_types_supported": ["public"],
-                    "id_token_signing_alg_values_supported": ["RS512"],
-                })
-            }
-            _ => return None,
-        };
-        let mut response = wire::response(200, "application/json", document.to_string());
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=2592000"));
-        Some(response)
-    }
-}
-
-/// Where this request reached the pool, so that the key set is found there and not at AWS.
-fn origin(request: &Request<Bytes>) -> Option<String> {
-    let host = request.headers().get(header::HOST)?.to_str().ok()?;
-    Some(format!("http://{host}"))
-}
-
-fn refused(
-    refusal: &Refusal,
-    record: &mut LocalRequest,
-    form: impl FnOnce(&Refusal) -> Response<Bytes>,
-) -> Response<Bytes> {
-    record.error = Some(refusal.error());
-    record.rule = Some(refusal.id());
-    form(refusal)
-}
-
-fn distrust(distrust: Distrust) -> Refusal {
-    match distrust {
-        Distrust::Missing => Rule::MissingAuthentication.into(),
-        Distrust::Incomplete(what) => Rule::IncompleteSignature.refuse(&[&what]),
-        Distrust::UnknownKey => Rule::UnknownAccessKey.into(),
-        Distrust::Signature => Rule::InvalidSignature.into(),
-        Distrust::Time(how) => Rule::SignatureTime.refuse(&[&how]),
-        Distrust::Expired => Rule::SignerExpired.into(),
     }
 }

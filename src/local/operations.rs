@@ -3,7 +3,7 @@
 mod developer;
 mod identities;
 mod pools;
-mod sign_in;
+pub(super) mod sign_in;
 
 use std::time::SystemTime;
 
@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::core::{Core, epoch, seconds};
 use super::model;
 use super::record::LocalRequest;
+use super::respond::Answer;
 use super::rules::{Refusal, Rule};
 use super::shapes::Member;
 use super::tokens::{Algorithm, Issue};
@@ -23,13 +24,13 @@ pub(super) struct Operation {
     /// Whether it takes a SigV4 signature; the others take none.
     pub(super) signed: bool,
     pub(super) members: &'static [Member],
-    pub(super) run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+    pub(super) run: fn(&mut Call<'_>) -> Result<Answer, Refusal>,
 }
 
 const fn signed(
     name: &'static str,
     members: &'static [Member],
-    run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+    run: fn(&mut Call<'_>) -> Result<Answer, Refusal>,
 ) -> Operation {
     Operation {
         name,
@@ -42,7 +43,7 @@ const fn signed(
 const fn unsigned(
     name: &'static str,
     members: &'static [Member],
-    run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+    run: fn(&mut Call<'_>) -> Result<Answer, Refusal>,
 ) -> Operation {
     Operation {
         name,
@@ -59,19 +60,40 @@ static OPERATIONS: &[Operation] = &[
         model::GET_CREDENTIALS,
         sign_in::get_credentials,
     ),
+    unsigned("GetOpenIdToken", model::GET_OPEN_ID_TOKEN, sign_in::get_open_id_token),
+    unsigned("UnlinkIdentity", model::UNLINK, sign_in::unlink),
     signed(
         "GetOpenIdTokenForDeveloperIdentity",
         model::GET_DEVELOPER_TOKEN,
         developer::get_token,
     ),
     signed("LookupDeveloperIdentity", model::LOOKUP, developer::lookup),
+    signed("MergeDeveloperIdentities", model::MERGE, developer::merge),
+    signed("UnlinkDeveloperIdentity", model::UNLINK_DEVELOPER, developer::unlink),
     signed("DescribeIdentity", model::DESCRIBE_IDENTITY, identities::describe),
+    signed("DeleteIdentities", model::DELETE_IDENTITIES, identities::delete),
+    signed("ListIdentities", model::LIST_IDENTITIES, identities::list),
     signed("CreateIdentityPool", model::CREATE_POOL, pools::create),
     signed("DescribeIdentityPool", model::POOL, pools::describe),
+    signed("UpdateIdentityPool", model::UPDATE_POOL, pools::update),
+    signed("DeleteIdentityPool", model::POOL, pools::delete),
+    signed("ListIdentityPools", model::LIST_POOLS, pools::list),
+    signed("SetIdentityPoolRoles", model::SET_ROLES, pools::set_roles),
+    signed("GetIdentityPoolRoles", model::POOL, pools::get_roles),
+    signed("SetPrincipalTagAttributeMap", model::SET_TAG_MAP, pools::set_tag_map),
+    signed("GetPrincipalTagAttributeMap", model::TAG_MAP, pools::get_tag_map),
+    signed("TagResource", model::TAG_RESOURCE, pools::tag),
+    signed("UntagResource", model::UNTAG_RESOURCE, pools::untag),
+    signed("ListTagsForResource", model::RESOURCE, pools::list_tags),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.name == name)
+}
+
+/// A new id of the pool's region, for a pool or an identity.
+pub(super) fn new_id(core: &Core) -> String {
+    format!("{}:{}", core.settings.region, uuid::Uuid::new_v4())
 }
 
 /// One call of an operation.
@@ -120,9 +142,8 @@ impl<'a> Call<'a> {
         seconds(self.now)
     }
 
-    /// A new id of this region, for a pool or an identity.
     fn new_id(&self) -> String {
-        format!("{}:{}", self.core.settings.region, uuid::Uuid::new_v4())
+        new_id(self.core)
     }
 
     /// A signed OpenID token.
