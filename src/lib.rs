@@ -16,6 +16,9 @@ mod store;
 mod token;
 mod vendor;
 
+#[cfg(feature = "http-backend")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+mod http_backend;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 mod local;
@@ -27,6 +30,9 @@ pub use credentials::{
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
+#[cfg(feature = "http-backend")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+pub use http_backend::{BearerReason, HttpBackend, HttpBackendBuilder};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
 pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
