@@ -1,6 +1,7 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
 
 mod builder;
+mod events;
 mod exchange;
 mod guest;
 mod hook;
@@ -41,6 +42,7 @@ use crate::store::StoreKey;
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
+pub use self::events::{Event, EventKind, Events};
 pub use self::login::Login;
 pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::{IdentityOutcome, Session, SignIn};
