@@ -17,7 +17,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
@@ -28,6 +28,7 @@ use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 use futures_util::future::{BoxFuture, Either, select};
 
+use self::events::EventSource;
 use self::exchange::{Cells, Snapshot};
 use self::guest::GuestSlot;
 use self::login::Who;
@@ -100,6 +101,7 @@ struct Core {
     namespace: String,
     writes: Arc<Writes>,
     guest: Arc<GuestSlot>,
+    events: EventSource,
     /// The memory of persons with a name.
     named: Mutex<HashMap<StoreKey, Arc<Slot>>>,
 }
@@ -228,10 +230,10 @@ impl Shared {
             return;
         }
         let login = decided(&decide);
-        let mut switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
         let decides_still = switching.as_ref().is_some_and(|current| Arc::ptr_eq(current, &decide));
         if decides_still && !self.current.load().login.is_same_as(&login) {
-            self.replace(&mut switching, Some(decide), login, Arc::default());
+            self.replace(switching, Some(decide), login, Arc::default());
         }
     }
 
@@ -275,17 +277,24 @@ impl Shared {
             .is_some_and(|credentials| credentials.invalidate(is_current))
     }
 
-    /// Puts a session for `login` in the place of the one in force, under the lock of `switching`.
+    /// Puts a session for `login` in the place of the one in force, and gives the lock back.
     fn replace(
         &self,
-        switching: &mut Option<Decide>,
+        mut switching: MutexGuard<'_, Option<Decide>>,
         decide: Option<Decide>,
         login: Login,
         settled: Arc<Settled>,
     ) -> Arc<SessionState> {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         *switching = decide;
-        self.install(state(&self.core, login, epoch, settled))
+        let was_out = self.current.load().login.is_signed_out();
+        let state = self.install(state(&self.core, login, epoch, settled));
+        // A listener's waker is anybody's code.
+        drop(switching);
+        if state.login.is_signed_out() && !was_out {
+            self.core.events.publish(epoch, EventKind::SignedOut);
+        }
+        state
     }
 
     fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
@@ -394,9 +403,8 @@ impl CognitoCredentialsProvider {
             }
             _ => (None, login),
         };
-        let mut switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.shared.replace(&mut switching, decide, login, settled);
-        drop(switching);
+        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.shared.replace(switching, decide, login, settled);
         Session {
             shared: Arc::clone(&self.shared),
             epoch: state.epoch,
@@ -407,6 +415,24 @@ impl CognitoCredentialsProvider {
     /// is remembered.
     pub fn sign_out(&self) {
         drop(self.switch_to(Login::signed_out()));
+    }
+
+    /// What happens to the login from now on: see [`Event`].
+    ///
+    /// ```no_run
+    /// # use cognito_identity_pool::{CognitoCredentialsProvider, EventKind};
+    /// # async fn example(provider: CognitoCredentialsProvider) {
+    /// let mut events = provider.events();
+    /// drop(provider); // a subscription does not keep it alive
+    /// while let Some(event) = events.next().await {
+    ///     if let EventKind::NeedsSignIn { error } = event.kind {
+    ///         println!("please sign in again: {error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn events(&self) -> Events {
+        self.shared.core.events.subscribe()
     }
 
     /// The session that is in force.
@@ -468,7 +494,7 @@ impl CognitoCredentialsProvider {
         if let Some(slot) = &slot {
             drop(slot.get().await?);
         }
-        let mut switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.current.load().epoch != old.epoch {
             return Err(Error::ended());
         }
@@ -477,8 +503,7 @@ impl CognitoCredentialsProvider {
         let decide = switching.clone();
         let state = self
             .shared
-            .replace(&mut switching, decide, old.login.clone(), Arc::default());
-        drop(switching);
+            .replace(switching, decide, old.login.clone(), Arc::default());
         if let Some(stored) = stored {
             drop(stored.await?);
         }
