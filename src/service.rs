@@ -1,6 +1,8 @@
 //! The only door to AWS: one typed function per operation used. Responses are checked for completeness, and nothing that can
 //! hold a secret (an SDK input, output or error) leaves this room.
 
+#[cfg(feature = "verify")]
+pub(crate) mod http;
 pub(crate) mod refusal;
 pub(crate) mod signed;
 
