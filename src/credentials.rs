@@ -1,11 +1,13 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
 
 mod builder;
+mod events;
 mod exchange;
 mod guest;
 mod hook;
 mod login;
 mod memory;
+mod rejection;
 mod sdk;
 mod session;
 
@@ -38,7 +40,9 @@ use crate::store::StoreKey;
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
+pub use self::events::{Event, EventKind, Events};
 pub use self::login::Login;
+pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::{IdentityOutcome, Session, SignIn};
 
 /// The name that our credentials carry.
@@ -70,7 +74,7 @@ const PROVIDER_NAME: &str = "CognitoIdentityPool";
 /// ```no_run
 /// # use cognito_identity_pool::CognitoCredentialsProvider;
 /// # async fn example(provider: CognitoCredentialsProvider) {
-/// let config = aws_config::from_env()
+/// let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
 ///     .credentials_provider(provider.clone())
 ///     .identity_cache(provider.identity_cache())
 ///     .load()
@@ -262,6 +266,15 @@ impl Shared {
             .as_ref()?
             .peek(|snapshot| snapshot.credentials.access_key_id() == access_key_id)?;
         ours.then_some(state.epoch)
+    }
+
+    fn invalidate_signer(&self, access_key_id: &str) -> bool {
+        let state = self.current.load();
+        let is_current = |snapshot: &Snapshot| snapshot.credentials.access_key_id() == access_key_id;
+        state
+            .credentials
+            .as_ref()
+            .is_some_and(|credentials| credentials.invalidate(is_current))
     }
 
     /// Puts a session for `login` in the place of the one in force, under the lock of `switching`.

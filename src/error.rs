@@ -18,7 +18,7 @@ pub use backend::BackendError;
 /// An AWS SDK client wraps it ("dispatch failure"); [`Error::find`] digs it out again:
 ///
 /// ```
-/// # use cognito_identity_pool::{Error, ErrorKind};
+/// # use cognito_identity_pool::Error;
 /// # fn example(sdk_error: &(dyn std::error::Error + 'static)) {
 /// match Error::find(sdk_error) {
 ///     Some(error) if error.needs_sign_in() => println!("please sign in again"),

@@ -1,4 +1,4 @@
-//! Amazon Cognito developer authenticated identities for the AWS SDK for Rust.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -16,20 +16,27 @@ mod store;
 mod token;
 mod vendor;
 
+#[cfg(feature = "http-backend")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+mod http_backend;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 mod local;
 
 pub use async_trait::async_trait;
 pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, IdentityOutcome, IdentityPolicy, Login, Session,
-    SignIn,
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, IdentityOutcome,
+    IdentityPolicy, Login, RejectionInterceptor, RejectionRetry, Session, SignIn,
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
+#[cfg(feature = "http-backend")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+pub use http_backend::{BearerReason, HttpBackend, HttpBackendBuilder};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
 pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
+pub use service::explain;
 pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 pub use vendor::{
@@ -44,6 +51,7 @@ pub use vendor::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub use local::{
-    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError,
-    LocalRequest, LocalRole, LocalToken, TrustPolicyError,
+    Fidelity, FidelityRule, LocalAssumeRole, LocalClock, LocalFault, LocalFaults, LocalIdentityPool,
+    LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError, LocalRequest, LocalRole, LocalToken, RefusedError,
+    TrustPolicyError,
 };

@@ -1,6 +1,7 @@
 //! The only door to AWS: one typed function per operation used. Responses are checked for completeness, and nothing that can
 //! hold a secret (an SDK input, output or error) leaves this room.
 
+mod explain;
 #[cfg(feature = "verify")]
 pub(crate) mod http;
 pub(crate) mod refusal;
@@ -21,9 +22,11 @@ use aws_sdk_cognitoidentity::config::{
 use aws_sdk_cognitoidentity::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, default_async_sleep};
 use aws_smithy_async::time::SharedTimeSource;
-use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_runtime_api::client::interceptors::{context, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use aws_smithy_types::error::ErrorMetadata;
 use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
 use aws_types::service_config::ServiceConfigKey;
@@ -33,6 +36,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 use crate::logins::Logins;
 use crate::token::OpenIdToken;
+pub use explain::explain;
 use refusal::{Facts, Refused};
 
 /// How this crate calls a service, apart from what the app's `SdkConfig` says. Timeouts, retries, endpoint and region are its
@@ -176,6 +180,8 @@ impl Exchanged {
 pub(crate) struct IdentityService {
     client: Client,
     pool: IdentityPoolId,
+    /// The region that is asked, if it is set.
+    region: Option<String>,
     time_source: SharedTimeSource,
 }
 
@@ -189,6 +195,7 @@ impl IdentityService {
         Ok(Self {
             client: Client::from_conf(config),
             pool,
+            region: settings.region.clone(),
             time_source: time_source(app),
         })
     }
@@ -205,7 +212,11 @@ impl IdentityService {
         for (provider, token) in proof.pairs() {
             request = request.logins(provider, token);
         }
-        let facts = || proof.facts(None, self.time_source.now());
+        let facts = || {
+            proof
+                .facts(None, self.time_source.now())
+                .in_region(self.region.as_deref())
+        };
         let output = request
             .send()
             .await
@@ -230,7 +241,11 @@ impl IdentityService {
             request = request.logins(provider, token);
         }
         let date = ServerDate::default();
-        let facts = || proof.facts(Some(identity_id), self.time_source.now());
+        let facts = || {
+            proof
+                .facts(Some(identity_id), self.time_source.now())
+                .in_region(self.region.as_deref())
+        };
         let sent = request.customize().interceptor(date.clone()).send().await;
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
@@ -350,4 +365,16 @@ impl Intercept for ServerDate {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
         Ok(())
     }
+}
+
+/// The service's code in an orchestrator's error.
+pub(crate) fn code_of(error: &OrchestratorError<context::Error>) -> Option<&str> {
+    let mut next = Some(error.as_operation_error()? as &dyn std::error::Error);
+    while let Some(error) = next {
+        if let Some(metadata) = error.downcast_ref::<ErrorMetadata>() {
+            return metadata.code();
+        }
+        next = error.source();
+    }
+    None
 }

@@ -60,8 +60,8 @@ pub use verify::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
 /// do little else: [`required_iam_policy`](Self::required_iam_policy) prints what it needs.
 ///
 /// ```
-/// use cognito_identity_pool::{DeveloperUserId, HttpRefusal, TokenVendor};
-/// # use axum::{Json, http::{StatusCode, header::CACHE_CONTROL}, response::IntoResponse};
+/// use cognito_identity_pool::{DeveloperUserId, TokenVendor};
+/// # use axum::{Json, http::header::CACHE_CONTROL, response::IntoResponse};
 /// # struct User { id: String }
 ///
 /// # fn set_up(aws_config: &aws_config::SdkConfig) -> Result<(), cognito_identity_pool::Error> {

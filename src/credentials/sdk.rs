@@ -151,11 +151,15 @@ impl ResolveCachedIdentity for OurIdentityCache {
             }
             let identity = resolver.resolve_identity(components, config).await?;
             let credentials = identity.data::<Credentials>();
-            let Some(ours) = credentials.filter(|credentials| carries_our_name(credentials)) else {
+            // Once it is known that a resolver brings ours, its credentials need not be looked at again.
+            let ours = credentials.filter(|credentials| whose == Some(Whose::Ours) || carries_our_name(credentials));
+            let Some(ours) = ours else {
                 self.learn(partition, Whose::Foreign);
                 return Ok(identity);
             };
-            self.learn(partition, Whose::Ours);
+            if whose.is_none() {
+                self.learn(partition, Whose::Ours);
+            }
             // A first attempt learns here that it is ours, and a later one has passed the check above.
             match self.served.shared.epoch_of(ours.access_key_id()) {
                 Some(epoch) => Ok(pinned(ours.clone(), epoch)),

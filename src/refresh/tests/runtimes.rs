@@ -157,7 +157,7 @@ fn an_advisory_refresh_on_a_runtime_that_is_shut_down_serves_its_caller() {
     let guard = handle.enter();
     assert_eq!(stage.ask(), Ok(7));
     drop(guard);
-    stage.advance(5);
+    stage.advance(1);
     assert_eq!(stage.ask(), Ok(7));
     assert!(
         stage.source.answer(stage.good(8, 3600)),
@@ -248,6 +248,20 @@ fn tokios_own_sleep_outside_of_a_runtime_means_no_timeout_rather_than_a_panic() 
     let sleep = aws_smithy_async::rt::sleep::default_async_sleep();
     let cache = RefreshCache::new(RefreshPolicy::default(), time.clock(), sleep, source.load());
     Stage { time, source, cache }.fill(7, 3600);
+}
+
+#[test]
+fn a_refresh_that_is_due_again_as_soon_as_a_passer_by_has_landed_the_last_is_not_left_without_a_driver() {
+    let (stage, runtime) = (Stage::with(RefreshPolicy::static_stability()), runtime());
+    // Two minutes, unclamped: in its advisory window from the beginning.
+    stage.fill(7, 120);
+    assert_eq!(stage.ask(), Ok(7));
+    assert!(stage.source.answer(stage.good(8, 120)));
+    let mut caller = Hand::new(stage.cache.get());
+    assert_eq!(poll_in(&runtime, &mut caller).map(value), Some(Ok(8)));
+    turn(&runtime);
+    assert_eq!(stage.ask(), Ok(8));
+    assert_eq!(stage.source.alive(), 1);
 }
 
 fn warm() -> RefreshPolicy {
@@ -345,7 +359,7 @@ fn the_background_task_ends_with_the_last_handle_and_starts_again_on_another_run
     assert_eq!(one.metrics().num_alive_tasks(), 1);
     drop(one);
     let two = runtime();
-    stage.advance(6);
+    stage.advance(2);
     let mut caller = Hand::new(stage.cache.get());
     assert_eq!(poll_in(&two, &mut caller).map(value), Some(Ok(7)));
     drop(caller);
