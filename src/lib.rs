@@ -44,6 +44,9 @@ pub use vendor::{
     IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,
     UsedClaims, UserIdentity, UserIds, VendRequest, VendedCredentials, VendedToken,
 };
+#[cfg(feature = "verify")]
+#[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
+pub use vendor::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
 
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]

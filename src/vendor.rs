@@ -15,6 +15,8 @@ mod policy;
 mod request;
 mod setup;
 mod user_ids;
+#[cfg(feature = "verify")]
+mod verify;
 
 use std::fmt::{self, Display};
 use std::panic::AssertUnwindSafe;
@@ -48,6 +50,8 @@ pub use guest_claim::{GuestClaim, GuestClaims, UsedClaims};
 pub use http_refusal::HttpRefusal;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
 pub use user_ids::UserIds;
+#[cfg(feature = "verify")]
+pub use verify::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
 
 /// Vends users their Cognito token: the backend's half of developer authenticated identities. Cheap to clone.
 ///
