@@ -36,7 +36,8 @@ pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub use local::{
-    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalPoolError, LocalRequest,
+    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError,
+    LocalRequest, LocalRole, LocalToken, TrustPolicyError,
 };
 pub use vendor::{
     AUDIT_TARGET, GuestClaim, GuestClaims, HttpRefusal, PrincipalTags, TokenVendor, TokenVendorBuilder, UsedClaims,

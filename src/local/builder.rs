@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use super::core::{Core, Settings};
+use super::core::{Core, Options, Settings};
 use super::http::Server;
+use super::issuers::Issuers;
 use super::pool::LocalIdentityPool;
 use super::pools::{Pool, PoolSettings, State};
 use super::record::{LocalRequest, Records};
+use super::roles::{LocalRole, Roles};
 use super::sessions::Mint;
+use super::throttle::Throttle;
 use super::tokens::KeyRing;
 use super::{model, shapes};
 
@@ -44,6 +48,8 @@ pub struct LocalIdentityPoolBuilder {
     allow_guests: bool,
     allow_classic_flow: Option<bool>,
     roles: Option<BTreeMap<String, String>>,
+    registered: Roles,
+    options: Options,
     port: u16,
     time: SharedTimeSource,
     developer: Option<(String, SecretString)>,
@@ -69,6 +75,8 @@ impl LocalIdentityPoolBuilder {
             allow_guests: false,
             allow_classic_flow: None,
             roles: None,
+            registered: Roles::default(),
+            options: Options::default(),
             port: 0,
             time: SharedTimeSource::default(),
             developer: None,
@@ -129,6 +137,59 @@ impl LocalIdentityPoolBuilder {
     /// A pool without roles, as CreateIdentityPool leaves it: every exchange is refused.
     pub fn without_roles(mut self) -> Self {
         self.roles_mut().clear();
+        self
+    }
+
+    /// Registers a role: its trust policy is checked from then on. A role that is not registered trusts the pool.
+    pub fn role(mut self, role: LocalRole) -> Self {
+        self.registered.0.insert(role.arn.clone(), role);
+        self
+    }
+
+    /// Refuses what exceeds the documented quotas, each second of the time source. Off by default.
+    pub fn throttling(mut self, on: bool) -> Self {
+        self.options.throttling = on;
+        self
+    }
+
+    /// Denies an operation: a signed one to the developer credentials, as their IAM policy would; an unsigned one to
+    /// everybody, as a resource control policy would.
+    pub fn deny(mut self, operation: impl Into<String>) -> Self {
+        self.options.denied.insert(operation.into());
+        self
+    }
+
+    /// What GetOpenIdTokenForDeveloperIdentity does with a guest and a user who has another identity: refuse
+    /// (`false`, the default) or merge the guest into the user's. Which of them AWS does is not known.
+    pub fn merge_guests(mut self, merge: bool) -> Self {
+        self.options.merge_guests = merge;
+        self
+    }
+
+    /// Whether a wrong developer provider is an InvalidParameterException; by default it is a NotAuthorizedException.
+    /// Which of them AWS raises is not known.
+    pub fn wrong_provider_is_invalid_parameter(mut self, invalid_parameter: bool) -> Self {
+        self.options.wrong_provider_is_parameter = invalid_parameter;
+        self
+    }
+
+    /// Whether a CustomRoleArn is ignored where it does not apply, with a developer token or without a role mapping; by
+    /// default it is refused there. Which of them AWS does is not known.
+    pub fn ignore_custom_role(mut self, ignore: bool) -> Self {
+        self.options.ignore_custom_role = ignore;
+        self
+    }
+
+    /// Whether STS refuses tokens of a pool without the classic flow; by default it exchanges them. What AWS does is
+    /// not known; the default is the careful one for whoever relies on it.
+    pub fn refuse_classic_exchange(mut self, refuse: bool) -> Self {
+        self.options.refuse_classic_exchange = refuse;
+        self
+    }
+
+    /// How long after its end a token is still accepted, in whole seconds; 0 by default.
+    pub fn token_grace(mut self, grace: Duration) -> Self {
+        self.options.token_grace = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         self
     }
 
@@ -201,7 +262,7 @@ impl LocalIdentityPoolBuilder {
             ..PoolSettings::default()
         };
         let mut state = State::default();
-        check(&settings)?;
+        settings.check()?;
         let roles = self.roles.unwrap_or_else(|| default_roles(&self.account_id));
         state
             .add_pool(Pool {
@@ -227,19 +288,32 @@ impl LocalIdentityPoolBuilder {
             developer_access_key,
             developer_secret,
         };
-        let core = Arc::new(Core::new(settings, keys, mint, self.records, self.time, state));
+        let core = Arc::new(Core {
+            settings,
+            options: self.options,
+            roles: self.registered,
+            issuers: Issuers::default(),
+            throttle: Throttle::default(),
+            keys,
+            mint,
+            records: self.records,
+            time: self.time,
+            state: Mutex::new(state),
+        });
         let server = Server::start(Arc::clone(&core), self.port).map_err(LocalPoolError::Listen)?;
         Ok(LocalIdentityPool::new(core, server, pool_id))
     }
 }
 
-/// The same constraints as CreateIdentityPool has.
-fn check(settings: &PoolSettings) -> Result<(), LocalPoolError> {
-    let input: Map<String, Value> = match json!(settings) {
-        Value::Object(input) => input,
-        _ => Map::new(),
-    };
-    shapes::check(model::UPDATE_POOL, &input).map_err(|refusal| LocalPoolError::Setting(refusal.message))
+impl PoolSettings {
+    /// The same constraints as UpdateIdentityPool has.
+    pub(super) fn check(&self) -> Result<(), LocalPoolError> {
+        let input: Map<String, Value> = match json!(self) {
+            Value::Object(input) => input,
+            _ => Map::new(),
+        };
+        shapes::check(model::UPDATE_POOL, &input).map_err(|refusal| LocalPoolError::Setting(refusal.message))
+    }
 }
 
 fn default_roles(account_id: &str) -> BTreeMap<String, String> {

@@ -1,5 +1,6 @@
 //! The one core behind both forms of the pool: a request in, a response out.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,12 +10,15 @@ use http::{HeaderValue, Method, Request, Response, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use super::issuers::Issuers;
 use super::operations::{self, Call};
 use super::pools::State;
 use super::record::{LocalRequest, Records};
+use super::roles::Roles;
 use super::rules::{Refusal, Rule};
 use super::sessions::{Mint, Session};
 use super::sigv4::{Authorization, Mismatch, Scope, verify};
+use super::throttle::Throttle;
 use super::tokens::{Algorithm, KeyRing};
 use super::{sts, wire};
 
@@ -29,6 +33,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Who the developer credentials belong to.
+    pub(super) fn developer_arn(&self) -> String {
+        format!("arn:aws:iam::{}:user/developer", self.account_id)
+    }
+
     pub(super) fn pool_arn(&self, pool_id: &str) -> String {
         let partition = match self.region.split('-').next() {
             Some("cn") => "aws-cn",
@@ -42,14 +51,32 @@ impl Settings {
     }
 }
 
+/// What the service's documentation leaves open (H.4 of the rules), and what a test may want otherwise.
+#[derive(Default)]
+pub(super) struct Options {
+    pub(super) merge_guests: bool,
+    pub(super) wrong_provider_is_parameter: bool,
+    pub(super) ignore_custom_role: bool,
+    pub(super) refuse_classic_exchange: bool,
+    /// Seconds after a token's end.
+    pub(super) token_grace: i64,
+    pub(super) throttling: bool,
+    /// Operations that a policy denies, signed or not.
+    pub(super) denied: BTreeSet<String>,
+}
+
 /// The pool without any transport.
 pub(super) struct Core {
     pub(super) settings: Settings,
+    pub(super) options: Options,
+    pub(super) roles: Roles,
+    pub(super) issuers: Issuers,
+    pub(super) throttle: Throttle,
     pub(super) keys: KeyRing,
     pub(super) mint: Mint,
     pub(super) records: Records,
     pub(super) time: SharedTimeSource,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 /// Who signed a request.
@@ -80,24 +107,6 @@ pub(super) fn seconds(time: SystemTime) -> i64 {
 }
 
 impl Core {
-    pub(super) fn new(
-        settings: Settings,
-        keys: KeyRing,
-        mint: Mint,
-        records: Records,
-        time: SharedTimeSource,
-        state: State,
-    ) -> Self {
-        Self {
-            settings,
-            keys,
-            mint,
-            records,
-            time,
-            state: Mutex::new(state),
-        }
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,6 +135,10 @@ impl Core {
                 };
                 (response, record)
             }
+            Method::OPTIONS => (
+                wire::preflight(),
+                LocalRequest::new("", request.uri().path(), authorization, now),
+            ),
             _ => {
                 let path = request.uri().path();
                 let mut record = LocalRequest::new("", path, authorization, now);
@@ -138,6 +151,7 @@ impl Core {
             }
         };
         wire::stamp(&mut response, &record.request_id, now);
+        wire::share(&mut response, request.headers());
         record.status = response.status().as_u16();
         self.records.add(record);
         response
@@ -159,13 +173,26 @@ impl Core {
                 region: Some(&self.settings.region),
             };
             let signer = self.signer(request, &scope, now, record).map_err(distrust)?;
-            if let Signer::Session(session) = signer {
+            let caller = match signer {
+                Signer::Session(session) => Some(session.arn()),
+                Signer::Developer => self
+                    .options
+                    .denied
+                    .contains(operation.name)
+                    .then(|| self.settings.developer_arn()),
+            };
+            if let Some(arn) = caller {
                 let pool = input.get("IdentityPoolId").and_then(|id| id.as_str()).unwrap_or("*");
                 let resource = self.settings.pool_arn(pool);
-                return Err(Rule::AccessDenied.refuse(&[&session.arn(), &operation.name, &resource]));
+                return Err(Rule::AccessDenied.refuse(&[&arn, &operation.name, &resource]));
             }
+        } else if self.options.denied.contains(operation.name) {
+            return Err(Rule::DeniedByResourcePolicy.refuse(&[&operation.name]));
         }
         super::shapes::check(operation.members, &input)?;
+        if self.options.throttling && !self.throttle.admit(operation.name, seconds(now)) {
+            return Err(Rule::Throttled.into());
+        }
         (operation.run)(&mut Call::new(self, input, now, record))
     }
 
@@ -237,7 +264,10 @@ impl Core {
                     "id_token_signing_alg_values_supported": ["RS512"],
                 })
             }
-            _ => return None,
+            path => {
+                let host = path.strip_prefix("/issuers/")?.strip_suffix("/.well-known/jwks.json")?;
+                self.issuers.get(host)?.jwks()
+            }
         };
         let mut response = wire::response(200, "application/json", document.to_string());
         response

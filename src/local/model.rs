@@ -57,7 +57,9 @@ static DEVELOPER_PROVIDER: Shape = Shape::Text(text(
         matches: |value| words(value, b".-"),
     }),
 ));
-static DEVELOPER_USER: Shape = Shape::Text(text(1, 1024, None));
+/// A developer user's identifier, which is also checked as a value of the logins map.
+pub(super) const USER: Text = text(1, 1024, None);
+static DEVELOPER_USER: Shape = Shape::Text(USER);
 const PROVIDER: Text = text(1, 128, None);
 static PROVIDER_NAME: Shape = Shape::Text(PROVIDER);
 static PROVIDER_TOKEN: Shape = Shape::Text(text(1, 50_000, None));

@@ -3,7 +3,7 @@
 mod developer;
 mod identities;
 mod pools;
-mod sign_in;
+pub(super) mod sign_in;
 
 use std::time::SystemTime;
 
@@ -59,15 +59,31 @@ static OPERATIONS: &[Operation] = &[
         model::GET_CREDENTIALS,
         sign_in::get_credentials,
     ),
+    unsigned("GetOpenIdToken", model::GET_OPEN_ID_TOKEN, sign_in::get_open_id_token),
+    unsigned("UnlinkIdentity", model::UNLINK, sign_in::unlink),
     signed(
         "GetOpenIdTokenForDeveloperIdentity",
         model::GET_DEVELOPER_TOKEN,
         developer::get_token,
     ),
     signed("LookupDeveloperIdentity", model::LOOKUP, developer::lookup),
+    signed("MergeDeveloperIdentities", model::MERGE, developer::merge),
+    signed("UnlinkDeveloperIdentity", model::UNLINK_DEVELOPER, developer::unlink),
     signed("DescribeIdentity", model::DESCRIBE_IDENTITY, identities::describe),
+    signed("DeleteIdentities", model::DELETE_IDENTITIES, identities::delete),
+    signed("ListIdentities", model::LIST_IDENTITIES, identities::list),
     signed("CreateIdentityPool", model::CREATE_POOL, pools::create),
     signed("DescribeIdentityPool", model::POOL, pools::describe),
+    signed("UpdateIdentityPool", model::UPDATE_POOL, pools::update),
+    signed("DeleteIdentityPool", model::POOL, pools::delete),
+    signed("ListIdentityPools", model::LIST_POOLS, pools::list),
+    signed("SetIdentityPoolRoles", model::SET_ROLES, pools::set_roles),
+    signed("GetIdentityPoolRoles", model::POOL, pools::get_roles),
+    signed("SetPrincipalTagAttributeMap", model::SET_TAG_MAP, pools::set_tag_map),
+    signed("GetPrincipalTagAttributeMap", model::TAG_MAP, pools::get_tag_map),
+    signed("TagResource", model::TAG_RESOURCE, pools::tag),
+    signed("UntagResource", model::UNTAG_RESOURCE, pools::untag),
+    signed("ListTagsForResource", model::RESOURCE, pools::list_tags),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Operation> {

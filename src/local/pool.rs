@@ -13,12 +13,18 @@ use aws_types::region::Region;
 use bytes::Bytes;
 use secrecy::ExposeSecret;
 
-use super::builder::LocalIdentityPoolBuilder;
+use super::builder::{LocalIdentityPoolBuilder, LocalPoolError};
 use super::client::InProcess;
 use super::core::Core;
 use super::http::Server;
+use super::issuers::{AmrForm, LocalIssuer};
+use super::logins;
+use super::pools::{PoolSettings, UserPool};
 use super::record::LocalRequest;
-use super::rules::{self, FidelityRule};
+use super::rules::{self, FidelityRule, Refusal};
+
+/// The app id of the simulated providers.
+const LOCAL_APP: &str = "local-app";
 
 /// An identity pool, with STS, that runs in this process and refuses what Cognito refuses.
 ///
@@ -112,6 +118,90 @@ impl LocalIdentityPool {
     /// The issuer's host: the key of the logins map under which the pool's own tokens are accepted.
     pub fn issuer_host(&self) -> &str {
         &self.inner.core.settings.issuer_host
+    }
+
+    /// Makes the pool trust an OpenID Connect provider, such as `accounts.example.com`, and returns the provider: it
+    /// issues the tokens. The audience is `local-app`.
+    ///
+    /// `graph.facebook.com`, `www.amazon.com`, `api.twitter.com`, `www.digits.com` (opaque tokens),
+    /// `accounts.google.com` and `appleid.apple.com` become supported login providers, every other host an IAM OIDC
+    /// provider. Pools that were created over the API are configured over the API; a provider is known to all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError`] if the name is none that a logins map can have.
+    pub fn oidc_issuer(&self, host: &str) -> Result<LocalIssuer, LocalPoolError> {
+        let core = &self.inner.core;
+        let social = logins::SOCIAL.iter().find(|(name, _)| *name == host);
+        let arn = format!("arn:aws:iam::{}:oidc-provider/{host}", core.settings.account_id);
+        let form = if social.is_some() {
+            AmrForm::Social
+        } else {
+            AmrForm::Oidc { arn: arn.clone() }
+        };
+        let opaque = social.is_some_and(|(_, opaque)| *opaque);
+        self.trust(host, LOCAL_APP, form, opaque, |settings| match social {
+            Some(_) => {
+                let providers = settings.supported_login_providers.get_or_insert_default();
+                providers.insert(host.to_owned(), LOCAL_APP.to_owned());
+            }
+            None => settings.open_id_connect_provider_arns.get_or_insert_default().push(arn),
+        })
+    }
+
+    /// Makes the pool trust a user pool, such as `us-east-1_Example`, with one app client, and returns it: it issues
+    /// the ID tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError`] if the name or the client id is none that Cognito accepts.
+    pub fn user_pool(&self, id: &str, client_id: &str) -> Result<LocalIssuer, LocalPoolError> {
+        let provider = format!("cognito-idp.{}.amazonaws.com/{id}", self.region());
+        let user_pool = UserPool {
+            provider_name: Some(provider.clone()),
+            client_id: Some(client_id.to_owned()),
+            server_side_token_check: None,
+        };
+        self.trust(&provider, client_id, AmrForm::UserPool, false, |settings| {
+            settings
+                .cognito_identity_providers
+                .get_or_insert_default()
+                .push(user_pool);
+        })
+    }
+
+    fn trust(
+        &self,
+        provider: &str,
+        audience: &str,
+        form: AmrForm,
+        opaque: bool,
+        configure: impl FnOnce(&mut PoolSettings),
+    ) -> Result<LocalIssuer, LocalPoolError> {
+        let core = &self.inner.core;
+        let issuer = LocalIssuer::new(
+            provider.to_owned(),
+            audience.to_owned(),
+            form,
+            opaque,
+            core.time.clone(),
+        )
+        .ok_or(LocalPoolError::Key)?;
+        let mut state = core.state();
+        let refused = |refusal: Refusal| LocalPoolError::Setting(refusal.message);
+        let pool = state.pool_mut(&self.inner.pool_id).map_err(refused)?;
+        let mut settings = pool.settings.clone();
+        configure(&mut settings);
+        settings.check()?;
+        pool.settings = settings;
+        core.issuers.add(issuer.clone());
+        Ok(issuer)
+    }
+
+    /// Signs with a new key from now on. Tokens of the older keys stay good if `keep` is set; otherwise their
+    /// signatures do not hold any more.
+    pub fn rotate_keys(&self, keep: bool) {
+        self.inner.core.keys.rotate(keep);
     }
 
     /// An HTTP client that reaches the pool without a socket, whatever the endpoint.

@@ -250,7 +250,8 @@ fn display(value: &Value) -> String {
     }
 }
 
-fn lower_camel(name: &str) -> String {
+/// `RoleArn` as `roleArn`.
+pub(super) fn lower_camel(name: &str) -> String {
     let mut chars = name.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_ascii_lowercase().to_string() + chars.as_str()

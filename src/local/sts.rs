@@ -1,17 +1,29 @@
-//! STS in the query protocol: GetCallerIdentity.
+//! STS in the query protocol: GetCallerIdentity and AssumeRoleWithWebIdentity.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use http::{Request, Response};
 use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
 
-use super::core::{Core, Distrust, Signer};
+use super::core::{Core, Distrust, Signer, seconds};
+use super::logins::CognitoToken;
 use super::record::LocalRequest;
+use super::roles::{Claimant, Denial};
 use super::rules::{Refusal, Rule};
+use super::sessions::{Session, split_role};
+use super::shapes::{Text, lower_camel};
 use super::sigv4::Scope;
+use super::tokens::{Algorithm, Jwt};
 use super::wire::response;
+use super::{model, shapes};
+
+/// The duration of a session unless the call says otherwise.
+const DEFAULT_SECONDS: i64 = 3600;
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
@@ -28,6 +40,7 @@ pub(super) fn answer(
     let request_id = record.request_id.clone();
     let result = match action {
         "GetCallerIdentity" => caller_identity(core, request, now, record)?,
+        "AssumeRoleWithWebIdentity" => assume_role(core, &parameters, now, record)?,
         _ => {
             let version = parameters.get("Version").map(String::as_str).unwrap_or_default();
             return Err(Rule::StsUnknownAction.refuse(&[&action, &version]));
@@ -78,6 +91,125 @@ fn caller_identity(
         "<Arn>{}</Arn><UserId>{}</UserId><Account>{account}</Account>",
         escape(&arn),
         escape(&user_id)
+    ))
+}
+
+/// Exchanges a token of the pool for credentials of a role that the caller chose.
+fn assume_role(
+    core: &Core,
+    parameters: &BTreeMap<String, String>,
+    now: SystemTime,
+    record: &mut LocalRequest,
+) -> Result<String, Refusal> {
+    let mut broken = Vec::new();
+    let mut text = |name: &str, limits: &Text| {
+        let value = parameters.get(name).map(String::as_str).unwrap_or_default();
+        let path = lower_camel(name);
+        let report = |constraint: String| shapes::broken(value, &path, &constraint);
+        match parameters.contains_key(name) {
+            true => broken.extend(limits.broken_by(value).into_iter().map(report)),
+            false => broken.push(format!(
+                "Value null at '{path}' failed to satisfy constraint: Member must not be null"
+            )),
+        }
+        value
+    };
+    let role_arn = text("RoleArn", &model::sts::ROLE_ARN);
+    let session_name = text("RoleSessionName", &model::sts::SESSION_NAME);
+    let token = text("WebIdentityToken", &model::sts::TOKEN);
+    if parameters.contains_key("Policy") {
+        text("Policy", &model::sts::POLICY);
+    }
+    let (shortest, longest) = model::sts::DURATION;
+    let duration = match parameters.get("DurationSeconds") {
+        None => DEFAULT_SECONDS,
+        Some(given) => match given.parse::<i64>() {
+            Ok(seconds) if (shortest..=longest).contains(&seconds) => seconds,
+            parsed => {
+                let (word, bound) = if parsed.is_ok_and(|seconds| seconds > longest) {
+                    ("less", longest)
+                } else {
+                    ("greater", shortest)
+                };
+                let constraint = format!("Member must have value {word} than or equal to {bound}");
+                broken.push(shapes::broken(given, "durationSeconds", &constraint));
+                shortest
+            }
+        },
+    };
+    shapes::refuse(Rule::StsConstraint, &broken)?;
+    let policy = parameters.get("Policy");
+    if policy.is_some_and(|policy| serde_json::from_str::<Map<String, Value>>(policy).is_err()) {
+        return Err(Rule::StsPolicy.into());
+    }
+
+    let now = seconds(now);
+    let jwt = Jwt::parse(token).ok_or(Rule::StsNoJwt)?;
+    let issuer = jwt.text("iss").to_owned();
+    if issuer.strip_prefix("https://") != Some(&core.settings.issuer_host) {
+        return Err(Rule::StsNoProvider.refuse(&[&issuer]));
+    }
+    if !core.keys.verify(&jwt, Algorithm::Rs512) {
+        return Err(Rule::StsNoKey.into());
+    }
+    if now >= jwt.exp().saturating_add(core.options.token_grace) {
+        return Err(Rule::StsTokenExpired.refuse(&[&now, &jwt.exp()]));
+    }
+    let CognitoToken { sub, aud, amr, tags } = CognitoToken::new(&jwt);
+    record.identity_id = Some(sub.clone());
+    record.identity_pool_id = Some(aud.clone());
+    let enhanced_only = core
+        .state()
+        .pool(&aud)
+        .is_ok_and(|pool| pool.settings.allow_classic_flow == Some(false));
+    if core.options.refuse_classic_exchange && enhanced_only || split_role(role_arn).is_none() {
+        return Err(Rule::StsAccessDenied.into());
+    }
+    let claimant = Claimant {
+        issuer_host: &core.settings.issuer_host,
+        aud: &aud,
+        sub: &sub,
+        amr: &amr,
+        tags: &tags,
+    };
+    core.roles.admit(role_arn, &claimant).map_err(|denial| match denial {
+        Denial::Trust => Refusal::from(Rule::StsAccessDenied),
+        Denial::Packed(percent) => Rule::StsPacked.refuse(&[&percent]),
+    })?;
+    if duration > core.roles.max_session(role_arn) {
+        return Err(Rule::StsDuration.into());
+    }
+
+    record.principal_tags.clone_from(&tags);
+    let session = Session {
+        role_arn: role_arn.to_owned(),
+        session_name: session_name.to_owned(),
+        identity_id: sub,
+        pool_id: aud,
+        tags,
+        expires: now.saturating_add(duration),
+    };
+    let minted = core
+        .mint
+        .mint(&session)
+        .ok_or_else(|| Rule::Internal.refuse(&[&"no credentials were made"]))?;
+    record.issued_access_key_id = Some(minted.access_key_id.clone());
+    let expiration = DateTime::from_secs(minted.expires)
+        .fmt(Format::DateTime)
+        .unwrap_or_default();
+    Ok(format!(
+        "<SubjectFromWebIdentityToken>{}</SubjectFromWebIdentityToken><Audience>{}</Audience>\
+         <AssumedRoleUser><Arn>{}</Arn><AssumedRoleId>{}</AssumedRoleId></AssumedRoleUser>\
+         <Credentials><SessionToken>{}</SessionToken><SecretAccessKey>{}</SecretAccessKey>\
+         <Expiration>{expiration}</Expiration><AccessKeyId>{}</AccessKeyId></Credentials><Provider>{}</Provider>",
+        escape(&session.identity_id),
+        escape(&session.pool_id),
+        escape(&session.arn()),
+        escape(&session.user_id()),
+        minted.session_token,
+        minted.secret_access_key,
+        minted.access_key_id,
+        escape(&core.settings.issuer_host),
     ))
 }
 

@@ -17,9 +17,6 @@ use serde_json::{Map, Value, json};
 /// alone: nothing but a test may trust a token that it signed.
 static SHARED_KEY: &[u8] = include_bytes!("shared_key.der");
 
-/// The claim that names the pool, an addition to older tokens.
-pub(super) const POOL_ARN_CLAIM: &str = "https://cognito-identity.amazonaws.com/identity-pool-arn";
-
 /// The claim from which STS takes session tags.
 pub(super) const TAGS_CLAIM: &str = "https://aws.amazon.com/tags";
 

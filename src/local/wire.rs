@@ -153,6 +153,36 @@ pub(super) fn stamp(response: &mut Response<Bytes>, request_id: &str, now: Syste
     }
 }
 
+/// The answer to a browser that asks whether it may call.
+pub(super) fn preflight() -> Response<Bytes> {
+    let mut response = response(200, "text/plain", "");
+    let headers = response.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST, GET"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static(
+            "authorization,content-type,x-amz-content-sha256,x-amz-date,x-amz-security-token,x-amz-target,x-amz-user-agent,amz-sdk-invocation-id,amz-sdk-request",
+        ),
+    );
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("172800"));
+    response
+}
+
+/// Lets pages of any origin read the answer, as the service does.
+pub(super) fn share(response: &mut Response<Bytes>, request: &HeaderMap) {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,Date"),
+    );
+    if request.contains_key(header::ORIGIN) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::local::core::Core;
 use crate::local::directory::{Life, Link};
-use crate::local::logins;
 use crate::local::pools::Pool;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::tokens::Issue;
+use crate::local::{logins, model, shapes};
 
 /// The life of a developer token unless the call says otherwise.
 const TOKEN_SECONDS: i64 = 900;
@@ -30,16 +31,13 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (pool_id, now) = (input.identity_pool_id, call.now());
     let mut state = call.core.state();
     let pool = state.pool(&pool_id)?;
-    let (link, user) = developer_login(pool, &input.logins)?;
-    let mut links = BTreeSet::from([link.clone()]);
-    for (provider, token) in input.logins.iter().filter(|(provider, _)| *provider != link.provider()) {
-        if logins::is_cognito_host(provider) {
-            return Err(Rule::CognitoTokenPassed.into());
-        }
-        links.insert(logins::verify(call.core, pool, provider, token, call.seconds())?.link);
-    }
+    let (link, user) = developer_login(call.core, pool, &input.logins)?;
+    let public = input.logins.iter().filter(|(provider, _)| *provider != link.provider());
+    let mut links = logins::links(&logins::verify_all(call.core, pool, public, call.seconds())?);
+    links.insert(link.clone());
     let owner = state.directory.owner(&pool_id, &link).map(str::to_owned);
-    let id = match (input.identity_id, owner) {
+    // The identity that stays, and one that is merged into it.
+    let (id, source) = match (input.identity_id, owner) {
         (Some(id), owner) => {
             let identity = state.directory.get(&id)?;
             if identity.pool != pool_id {
@@ -47,25 +45,30 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
             }
             let life = identity.enabled(&id)?.life;
             match owner {
-                Some(owner) if owner != id => return Err(Rule::DeveloperUserRegistered.into()),
+                Some(owner) if owner != id => {
+                    if life != Life::Guest || !call.core.options.merge_guests {
+                        return Err(Rule::DeveloperUserRegistered.into());
+                    }
+                    (owner, Some(id))
+                }
                 None if life == Life::Authenticated && identity.links.is_disjoint(&links) => {
                     return Err(Rule::LoginsDontMatch.into());
                 }
-                _ => id,
+                _ => (id, None),
             }
         }
-        (None, Some(owner)) => owner,
+        (None, Some(owner)) => (owner, None),
         // An unknown user with a public login that somebody has is that somebody.
         (None, None) => match links.iter().find_map(|link| state.directory.owner(&pool_id, link)) {
-            Some(owner) => owner.to_owned(),
+            Some(owner) => (owner.to_owned(), None),
             None => {
                 let id = call.new_id();
                 state.directory.create(id.clone(), &pool_id, now);
-                id
+                (id, None)
             }
         },
     };
-    state.directory.join(&id, &BTreeSet::new(), &links, now)?;
+    state.directory.join(&id, &source.into_iter().collect(), &links, now)?;
     drop(state);
 
     let tags = input.principal_tags.unwrap_or_default();
@@ -88,9 +91,17 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
 }
 
 /// The developer login among the logins: the key that is the pool's developer provider.
-fn developer_login<'a>(pool: &Pool, logins: &'a BTreeMap<String, String>) -> Result<(Link, &'a str), Refusal> {
+fn developer_login<'a>(
+    core: &Core,
+    pool: &Pool,
+    logins: &'a BTreeMap<String, String>,
+) -> Result<(Link, &'a str), Refusal> {
     let provider = pool.settings.developer_provider_name.as_deref();
     if let Some((provider, user)) = provider.and_then(|provider| logins.get_key_value(provider)) {
+        // The model allows more for a value, since it may be a token, than for a user's identifier.
+        let broken = model::USER.broken_by(user);
+        let report = |constraint: &String| shapes::broken(user, "logins", constraint);
+        shapes::refuse(Rule::Constraint, &broken.iter().map(report).collect::<Vec<_>>())?;
         return Ok((
             Link::Developer {
                 provider: provider.clone(),
@@ -99,15 +110,83 @@ fn developer_login<'a>(pool: &Pool, logins: &'a BTreeMap<String, String>) -> Res
             user,
         ));
     }
-    let only_public = logins
-        .keys()
-        .all(|key| logins::is_public(pool, key) || logins::is_cognito_host(key));
-    Err(if provider.is_some() && only_public {
-        Rule::MissingDeveloperProvider
-    } else {
-        Rule::UnsupportedDeveloperProvider
+    let public = |key: &String| logins::is_cognito_host(key) || logins::is_public(core, pool, key);
+    if provider.is_some() && logins.keys().all(public) {
+        return Err(Rule::MissingDeveloperProvider.into());
     }
-    .into())
+    Err(unsupported_provider(core))
+}
+
+fn unsupported_provider(core: &Core) -> Refusal {
+    if core.options.wrong_provider_is_parameter {
+        Rule::UnsupportedDeveloperProviderParameter.into()
+    } else {
+        Rule::UnsupportedDeveloperProvider.into()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Merge {
+    source_user_identifier: String,
+    destination_user_identifier: String,
+    developer_provider_name: String,
+    identity_pool_id: String,
+}
+
+pub(super) fn merge(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: Merge = call.input()?;
+    let mut state = call.core.state();
+    let pool = state.pool(&input.identity_pool_id)?;
+    if pool.settings.developer_provider_name.as_ref() != Some(&input.developer_provider_name) {
+        return Err(unsupported_provider(call.core));
+    }
+    let owner = |user: &str| {
+        let link = Link::Developer {
+            provider: input.developer_provider_name.clone(),
+            user: user.to_owned(),
+        };
+        let owner = state.directory.owner(&input.identity_pool_id, &link);
+        owner
+            .map(str::to_owned)
+            .ok_or_else(|| Refusal::from(Rule::DeveloperUserNotFound))
+    };
+    let (source, destination) = (
+        owner(&input.source_user_identifier)?,
+        owner(&input.destination_user_identifier)?,
+    );
+    state
+        .directory
+        .join(&destination, &[source].into(), &BTreeSet::new(), call.now())?;
+    call.record.identity_id = Some(destination.clone());
+    Ok(json!({ "IdentityId": destination }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unlink {
+    identity_id: String,
+    identity_pool_id: String,
+    developer_provider_name: String,
+    developer_user_identifier: String,
+}
+
+pub(super) fn unlink(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: Unlink = call.input()?;
+    let mut state = call.core.state();
+    let pool = state.pool(&input.identity_pool_id)?;
+    if pool.settings.developer_provider_name.as_ref() != Some(&input.developer_provider_name) {
+        return Err(unsupported_provider(call.core));
+    }
+    if state.directory.get(&input.identity_id)?.pool != input.identity_pool_id {
+        return Err(Rule::IdentityNotFound.refuse(&[&input.identity_id]));
+    }
+    let link = Link::Developer {
+        provider: input.developer_provider_name,
+        user: input.developer_user_identifier,
+    };
+    state.directory.unlink(&input.identity_id, &link, call.now())?;
+    Ok(Value::Null)
 }
 
 #[derive(Deserialize)]

@@ -1,11 +1,18 @@
-//! Identity pools.
+//! Identity pools, their roles, tags and principal-tag maps.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Call;
-use crate::local::pools::{Pool, PoolSettings};
+use crate::local::core::Core;
+use crate::local::pools::{Pool, PoolSettings, RoleMapping, State, TagMap};
 use crate::local::rules::{Refusal, Rule};
+use crate::local::sessions::split_role;
+
+/// The most tags of a pool.
+const MAX_TAGS: usize = 50;
 
 pub(super) fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let mut settings: PoolSettings = call.input()?;
@@ -28,6 +35,223 @@ struct PoolId {
 pub(super) fn describe(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let input: PoolId = call.input()?;
     output(&call.core.state().pool(&input.identity_pool_id)?.settings)
+}
+
+pub(super) fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: PoolId = call.input()?;
+    call.core.state().remove_pool(&input.identity_pool_id)?;
+    Ok(Value::Null)
+}
+
+/// A full replacement: what is left out is reset, but for the developer provider's name, which cannot change.
+pub(super) fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let mut settings: PoolSettings = call.input()?;
+    let mut state = call.core.state();
+    let pool = state.pool_mut(&settings.identity_pool_id)?;
+    if let Some(fixed) = &pool.settings.developer_provider_name {
+        if settings
+            .developer_provider_name
+            .as_ref()
+            .is_some_and(|name| name != fixed)
+        {
+            return Err(Rule::DeveloperProviderFixed.into());
+        }
+        settings.developer_provider_name = Some(fixed.clone());
+    }
+    pool.settings = settings;
+    output(&pool.settings)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListPools {
+    max_results: usize,
+    next_token: Option<String>,
+}
+
+pub(super) fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: ListPools = call.input()?;
+    let state = call.core.state();
+    let start = match &input.next_token {
+        None => 0,
+        Some(token) => token.parse().map_err(|_| Rule::InvalidNextToken)?,
+    };
+    let mut rest = state.pools().skip(start).map(|pool| {
+        json!({ "IdentityPoolId": pool.settings.identity_pool_id, "IdentityPoolName": pool.settings.identity_pool_name })
+    });
+    let page: Vec<Value> = rest.by_ref().take(input.max_results).collect();
+    let end = start.saturating_add(page.len());
+    let mut output = json!({ "IdentityPools": page });
+    if rest.next().is_some() {
+        output["NextToken"] = Value::from(end.to_string());
+    }
+    Ok(output)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SetRoles {
+    identity_pool_id: String,
+    roles: BTreeMap<String, String>,
+    role_mappings: Option<BTreeMap<String, RoleMapping>>,
+}
+
+pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: SetRoles = call.input()?;
+    let mut state = call.core.state();
+    let pool = state.pool_mut(&input.identity_pool_id)?;
+    let mappings = input.role_mappings.unwrap_or_default();
+    for (key, mapping) in &mappings {
+        if !is_mapped_provider(&pool.settings, key) {
+            return Err(Rule::RoleMappingProvider.refuse(&[key]));
+        }
+        if mapping.r#type == "Rules" && mapping.rules_configuration.is_none() {
+            return Err(Rule::RoleMappingIncomplete.refuse(&[&"RulesConfiguration is required for the Rules type"]));
+        }
+        if mapping.ambiguous_role_resolution.is_none() {
+            return Err(Rule::RoleMappingIncomplete.refuse(&[&"AmbiguousRoleResolution is required"]));
+        }
+    }
+    let rules = mappings
+        .values()
+        .filter_map(|mapping| mapping.rules_configuration.as_ref());
+    let mapped = rules.flat_map(|configuration| configuration.rules.iter().map(|rule| &rule.role_arn));
+    let account = &call.core.settings.account_id;
+    for arn in input.roles.values().chain(mapped) {
+        if split_role(arn).is_none_or(|(owner, _)| owner != account) {
+            return Err(Rule::RoleForbidden.refuse(&[arn]));
+        }
+    }
+    pool.roles = input.roles;
+    pool.role_mappings = mappings;
+    Ok(Value::Null)
+}
+
+/// A provider of the pool; a user pool with its client id behind a colon.
+fn is_mapped_provider(settings: &PoolSettings, key: &str) -> bool {
+    let user_pool = settings.cognito_identity_providers.iter().flatten().any(|user_pool| {
+        let name = user_pool.provider_name.as_deref().unwrap_or_default();
+        let client = user_pool.client_id.as_deref().unwrap_or_default();
+        key.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')) == Some(client)
+    });
+    let social = settings
+        .supported_login_providers
+        .iter()
+        .flatten()
+        .any(|(name, _)| name == key);
+    let arns = settings
+        .open_id_connect_provider_arns
+        .iter()
+        .flatten()
+        .chain(settings.saml_provider_arns.iter().flatten());
+    let mut arns = arns.map(|arn| arn.as_str());
+    user_pool
+        || social
+        || arns.any(|arn| arn == key || arn.split_once(":oidc-provider/").is_some_and(|(_, host)| host == key))
+}
+
+pub(super) fn get_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: PoolId = call.input()?;
+    let state = call.core.state();
+    let pool = state.pool(&input.identity_pool_id)?;
+    let mut answer = json!({ "IdentityPoolId": input.identity_pool_id, "Roles": pool.roles });
+    if !pool.role_mappings.is_empty() {
+        answer["RoleMappings"] = output(&pool.role_mappings)?;
+    }
+    Ok(answer)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TagMapInput {
+    identity_pool_id: String,
+    identity_provider_name: String,
+    use_defaults: Option<bool>,
+    principal_tags: Option<BTreeMap<String, String>>,
+}
+
+pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: TagMapInput = call.input()?;
+    let mut state = call.core.state();
+    let map = TagMap {
+        use_defaults: input.use_defaults.unwrap_or(false),
+        principal_tags: input.principal_tags.unwrap_or_default(),
+    };
+    let pool = state.pool_mut(&input.identity_pool_id)?;
+    let answer = tag_map(&input.identity_pool_id, &input.identity_provider_name, &map);
+    pool.tag_maps.insert(input.identity_provider_name, map);
+    Ok(answer)
+}
+
+pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: TagMapInput = call.input()?;
+    let state = call.core.state();
+    let pool = state.pool(&input.identity_pool_id)?;
+    let map = pool
+        .tag_maps
+        .get(&input.identity_provider_name)
+        .cloned()
+        .unwrap_or_default();
+    Ok(tag_map(&input.identity_pool_id, &input.identity_provider_name, &map))
+}
+
+fn tag_map(pool: &str, provider: &str, map: &TagMap) -> Value {
+    json!({
+        "IdentityPoolId": pool,
+        "IdentityProviderName": provider,
+        "UseDefaults": map.use_defaults,
+        "PrincipalTags": map.principal_tags,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tagging {
+    resource_arn: String,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    tag_keys: Vec<String>,
+}
+
+pub(super) fn tag(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: Tagging = call.input()?;
+    let mut state = call.core.state();
+    let pool = tagged(call.core, &mut state, &input.resource_arn)?;
+    let mut tags = pool.settings.identity_pool_tags.clone();
+    tags.extend(input.tags);
+    if tags.len() > MAX_TAGS {
+        return Err(Rule::TagLimit.into());
+    }
+    pool.settings.identity_pool_tags = tags;
+    Ok(json!({}))
+}
+
+pub(super) fn untag(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: Tagging = call.input()?;
+    let mut state = call.core.state();
+    let pool = tagged(call.core, &mut state, &input.resource_arn)?;
+    pool.settings
+        .identity_pool_tags
+        .retain(|key, _| !input.tag_keys.contains(key));
+    Ok(json!({}))
+}
+
+pub(super) fn list_tags(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: Tagging = call.input()?;
+    let mut state = call.core.state();
+    let pool = tagged(call.core, &mut state, &input.resource_arn)?;
+    Ok(json!({ "Tags": pool.settings.identity_pool_tags }))
+}
+
+/// The pool with this ARN.
+fn tagged<'a>(core: &Core, state: &'a mut State, arn: &str) -> Result<&'a mut Pool, Refusal> {
+    let not_found = || Rule::ArnNotFound.refuse(&[&arn]);
+    let (_, id) = arn.rsplit_once('/').ok_or_else(not_found)?;
+    if core.settings.pool_arn(id) != arn {
+        return Err(not_found());
+    }
+    state.pool_mut(id).map_err(|_| not_found())
 }
 
 fn output(value: &impl Serialize) -> Result<Value, Refusal> {

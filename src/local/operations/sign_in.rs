@@ -1,4 +1,4 @@
-//! What an app calls: GetId, GetCredentialsForIdentity.
+//! What an app calls: GetId, GetCredentialsForIdentity, GetOpenIdToken, UnlinkIdentity.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,11 +6,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::local::core::Core;
 use crate::local::directory::Life;
-use crate::local::logins::{self, CognitoToken};
+use crate::local::logins::{self, CognitoToken, VerifiedLogin};
 use crate::local::pools::State;
+use crate::local::roles::{self, Claimant};
 use crate::local::rules::{Refusal, Rule};
-use crate::local::sessions::Session;
+use crate::local::sessions::{Minted, Session};
+use crate::local::tokens::Issue;
 use crate::local::wire::timestamp;
 
 /// The life of credentials of the enhanced flow.
@@ -19,11 +22,16 @@ const CREDENTIALS_SECONDS: i64 = 3600;
 /// The session name of the enhanced flow.
 const SESSION_NAME: &str = "CognitoIdentityCredentials";
 
+/// The life of a token of the classic flow.
+const TOKEN_SECONDS: i64 = 600;
+
+type Logins = BTreeMap<String, String>;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GetId {
     identity_pool_id: String,
-    logins: Option<BTreeMap<String, String>>,
+    logins: Option<Logins>,
 }
 
 pub(super) fn get_id(call: &mut Call<'_>) -> Result<Value, Refusal> {
@@ -32,16 +40,10 @@ pub(super) fn get_id(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let mut state = call.core.state();
     let pool = state.pool(&input.identity_pool_id)?;
     let logins = input.logins.unwrap_or_default();
-    let mut links = BTreeSet::new();
     if logins.is_empty() && !pool.settings.allow_unauthenticated_identities {
         return Err(Rule::GuestsNotAllowed.into());
     }
-    for (provider, token) in &logins {
-        if logins::is_cognito_host(provider) {
-            return Err(Rule::CognitoTokenPassed.into());
-        }
-        links.insert(logins::verify(call.core, pool, provider, token, call.seconds())?.link);
-    }
+    let links = logins::links(&logins::verify_all(call.core, pool, &logins, call.seconds())?);
     let owner = links
         .iter()
         .find_map(|link| state.directory.owner(&input.identity_pool_id, link));
@@ -62,101 +64,210 @@ pub(super) fn get_id(call: &mut Call<'_>) -> Result<Value, Refusal> {
 #[serde(rename_all = "PascalCase")]
 struct GetCredentials {
     identity_id: String,
-    logins: Option<BTreeMap<String, String>>,
+    logins: Option<Logins>,
+    custom_role_arn: Option<String>,
 }
 
-/// What was shown for an identity.
-struct Proven {
-    identity_id: String,
-    pool_id: String,
-    authenticated: bool,
-    tags: BTreeMap<String, String>,
+/// Credentials that were granted and are still to be made.
+pub(in super::super) struct Grant {
+    pub(in super::super) session: Session,
 }
 
-pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Value, Refusal> {
+/// Everything of GetCredentialsForIdentity but the making of the credentials.
+pub(in super::super) fn grant(call: &mut Call<'_>) -> Result<Grant, Refusal> {
     let input: GetCredentials = call.input()?;
-    let logins = input.logins.unwrap_or_default();
     let mut state = call.core.state();
-    let proven = prove(call, &mut state, &input.identity_id, &logins)?;
+    let proven = prove(
+        call.core,
+        call.now(),
+        call.seconds(),
+        &mut state,
+        &input.identity_id,
+        &input.logins,
+    )?;
     call.record.identity_id = Some(proven.identity_id.clone());
     call.record.identity_pool_id = Some(proven.pool_id.clone());
     let pool = state.pool(&proven.pool_id)?;
-    let kind = if proven.authenticated {
-        "authenticated"
-    } else {
-        "unauthenticated"
+    let login = match &proven.proof {
+        Proof::Cognito(token) if token.authenticated() => roles::Login::Developer,
+        Proof::Cognito(_) => roles::Login::Guest,
+        Proof::Public(logins) if logins.is_empty() => roles::Login::Guest,
+        Proof::Public(logins) => roles::Login::Public(logins),
     };
-    let role_arn = pool.roles.get(kind).cloned().ok_or(Rule::PoolConfiguration)?;
+    let role_arn = roles::choose(
+        pool,
+        &login,
+        input.custom_role_arn.as_deref(),
+        call.core.options.ignore_custom_role,
+    )?;
+    let (amr, tags) = match proven.proof {
+        Proof::Cognito(token) => (token.amr, token.tags),
+        Proof::Public(logins) => (logins::amr(&logins), logins::principal_tags(pool, &logins)),
+    };
     drop(state);
-    call.record.principal_tags.clone_from(&proven.tags);
+    let claimant = Claimant {
+        issuer_host: &call.core.settings.issuer_host,
+        aud: &proven.pool_id,
+        sub: &proven.identity_id,
+        amr: &amr,
+        tags: &tags,
+    };
+    call.core
+        .roles
+        .admit(&role_arn, &claimant)
+        .map_err(|_| Rule::PoolConfiguration)?;
+    call.record.principal_tags.clone_from(&tags);
     let session = Session {
         role_arn,
         session_name: SESSION_NAME.to_owned(),
         identity_id: proven.identity_id,
         pool_id: proven.pool_id,
-        tags: proven.tags,
+        tags,
         expires: call.seconds().saturating_add(CREDENTIALS_SECONDS),
     };
+    Ok(Grant { session })
+}
+
+pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let Grant { session } = grant(call)?;
     let minted = call
         .core
         .mint
         .mint(&session)
-        .ok_or_else(|| Rule::Internal.refuse(&[&"no credentials could be made"]))?;
+        .ok_or_else(|| Rule::Internal.refuse(&[&"no credentials were made"]))?;
     call.record.issued_access_key_id = Some(minted.access_key_id.clone());
-    Ok(json!({
-        "IdentityId": session.identity_id,
+    Ok(credentials(&session.identity_id, &minted))
+}
+
+/// The answer of GetCredentialsForIdentity.
+pub(in super::super) fn credentials(identity_id: &str, minted: &Minted) -> Value {
+    json!({
+        "IdentityId": identity_id,
         "Credentials": {
             "AccessKeyId": minted.access_key_id,
             "SecretKey": minted.secret_access_key,
             "SessionToken": minted.session_token,
             "Expiration": timestamp(minted.expires as f64),
         },
-    }))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetOpenIdToken {
+    identity_id: String,
+    logins: Option<Logins>,
+}
+
+pub(super) fn get_open_id_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: GetOpenIdToken = call.input()?;
+    let mut state = call.core.state();
+    let pool_id = state.directory.get(&input.identity_id)?.pool.clone();
+    call.record.identity_pool_id = Some(pool_id.clone());
+    let pool = state.pool(&pool_id)?;
+    if pool.settings.allow_classic_flow == Some(false) {
+        return Err(Rule::ClassicFlowOff.into());
+    }
+    if !pool.role_mappings.is_empty() {
+        return Err(Rule::ClassicFlowWithMappings.into());
+    }
+    if input
+        .logins
+        .iter()
+        .flatten()
+        .any(|(provider, _)| logins::is_cognito_host(provider))
+    {
+        return Err(Rule::CognitoTokenPassed.into());
+    }
+    let proven = prove(
+        call.core,
+        call.now(),
+        call.seconds(),
+        &mut state,
+        &input.identity_id,
+        &input.logins,
+    )?;
+    let Proof::Public(logins) = proven.proof else {
+        return Err(Rule::CognitoTokenPassed.into());
+    };
+    let tags = logins::principal_tags(state.pool(&pool_id)?, &logins);
+    drop(state);
+    let id = proven.identity_id;
+    call.record.identity_id = Some(id.clone());
+    call.record.principal_tags.clone_from(&tags);
+    let issue = Issue {
+        identity_id: id.clone(),
+        pool_id,
+        amr: logins::amr(&logins),
+        tags,
+        lifetime: TOKEN_SECONDS,
+    };
+    let token = call.token(issue)?;
+    Ok(json!({ "IdentityId": id, "Token": token }))
+}
+
+/// What was shown for an identity.
+struct Proven {
+    identity_id: String,
+    pool_id: String,
+    proof: Proof,
+}
+
+enum Proof {
+    Cognito(CognitoToken),
+    /// Empty for a guest.
+    Public(Vec<VerifiedLogin>),
 }
 
 /// Whether the logins are good for the identity. Public logins may link to it or merge it away.
-fn prove(call: &Call<'_>, state: &mut State, id: &str, logins: &BTreeMap<String, String>) -> Result<Proven, Refusal> {
+fn prove(
+    core: &Core,
+    now: f64,
+    seconds: i64,
+    state: &mut State,
+    id: &str,
+    logins: &Option<Logins>,
+) -> Result<Proven, Refusal> {
     let identity = state.directory.get(id)?;
     let pool_id = identity.pool.clone();
     let pool = state.pool(&pool_id)?;
     let guests = pool.settings.allow_unauthenticated_identities;
-    let proven = |identity_id: &str, authenticated, tags| Proven {
+    let proven = |identity_id: &str, proof| Proven {
         identity_id: identity_id.to_owned(),
         pool_id: pool_id.clone(),
-        authenticated,
-        tags,
+        proof,
     };
-    if logins.is_empty() {
+    let forbidden = || Rule::IdentityForbidden.refuse(&[&id]);
+
+    let logins = logins.iter().flatten();
+    let (cognito, public): (Vec<_>, Vec<_>) = logins.partition(|(provider, _)| logins::is_cognito_host(provider));
+    if cognito.is_empty() && public.is_empty() {
         return match identity.life {
             _ if !guests => Err(Rule::GuestsNotAllowed.into()),
-            Life::Guest => Ok(proven(id, false, BTreeMap::new())),
-            _ => Err(Rule::IdentityForbidden.refuse(&[&id])),
+            Life::Guest => Ok(proven(id, Proof::Public(Vec::new()))),
+            _ => Err(forbidden()),
         };
     }
-
-    let mut cognito: Option<CognitoToken> = None;
-    let mut links = BTreeSet::new();
-    for (provider, token) in logins {
-        if logins::is_cognito_host(provider) {
-            cognito = Some(logins::verify_cognito(call.core, provider, token, call.seconds())?);
-        } else {
-            links.insert(logins::verify(call.core, pool, provider, token, call.seconds())?.link);
-        }
-    }
-    if let Some(token) = cognito {
+    let token = cognito
+        .into_iter()
+        .map(|(provider, token)| logins::verify_cognito(core, provider, token, seconds))
+        .next()
+        .transpose()?;
+    let verified = logins::verify_all(core, pool, public, seconds)?;
+    let links = logins::links(&verified);
+    if let Some(token) = token {
         if token.sub != id || token.aud != pool_id {
             return Err(Rule::LoginsDontMatch.into());
         }
         let life = identity.enabled(id)?.life;
-        if !token.authenticated && (!guests || life == Life::Authenticated) {
-            return Err(if guests {
-                Rule::IdentityForbidden.refuse(&[&id])
-            } else {
-                Rule::GuestsNotAllowed.into()
-            });
+        if !token.authenticated() && !guests {
+            return Err(Rule::GuestsNotAllowed.into());
         }
-        state.directory.join(id, &BTreeSet::new(), &links, call.now())?;
-        return Ok(proven(id, token.authenticated, token.tags));
+        if !token.authenticated() && life == Life::Authenticated {
+            return Err(forbidden());
+        }
+        state.directory.join(id, &BTreeSet::new(), &links, now)?;
+        return Ok(proven(id, Proof::Cognito(token)));
     }
 
     let identity = identity.enabled(id)?;
@@ -167,15 +278,54 @@ fn prove(call: &Call<'_>, state: &mut State, id: &str, logins: &BTreeMap<String,
     match (identity.life, owner) {
         // Somebody has this login already: the guest becomes part of them.
         (Life::Guest, Some(owner)) => {
-            state
-                .directory
-                .join(&owner, &[id.to_owned()].into(), &links, call.now())?;
-            Ok(proven(&owner, true, BTreeMap::new()))
+            state.directory.join(&owner, &[id.to_owned()].into(), &links, now)?;
+            Ok(proven(&owner, Proof::Public(verified)))
         }
         (Life::Authenticated, _) if identity.links.is_disjoint(&links) => Err(Rule::LoginsDontMatch.into()),
         _ => {
-            state.directory.join(id, &BTreeSet::new(), &links, call.now())?;
-            Ok(proven(id, true, BTreeMap::new()))
+            state.directory.join(id, &BTreeSet::new(), &links, now)?;
+            Ok(proven(id, Proof::Public(verified)))
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unlink {
+    identity_id: String,
+    logins: Logins,
+    logins_to_remove: Vec<String>,
+}
+
+pub(super) fn unlink(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let input: Unlink = call.input()?;
+    let id = &input.identity_id;
+    let mut state = call.core.state();
+    let identity = state.directory.get(id)?;
+    let pool_id = identity.pool.clone();
+    call.record.identity_pool_id = Some(pool_id.clone());
+    let pool = state.pool(&pool_id)?;
+    let shown = logins::links(&logins::verify_all(call.core, pool, &input.logins, call.seconds())?);
+    let identity = identity.enabled(id)?;
+    if identity.links.is_disjoint(&shown) {
+        return Err(Rule::LoginsDontMatch.into());
+    }
+    let mut removed = Vec::new();
+    for provider in &input.logins_to_remove {
+        if pool.settings.developer_provider_name.as_ref() == Some(provider) {
+            return Err(Rule::PublicProviderOnly.into());
+        }
+        let link = identity
+            .links
+            .iter()
+            .find(|link| link.provider() == provider)
+            .ok_or(Rule::NotLinked)?;
+        removed.push(link.clone());
+    }
+    removed.sort();
+    removed.dedup();
+    for link in removed {
+        state.directory.unlink(id, &link, call.now())?;
+    }
+    Ok(Value::Null)
 }

@@ -1,0 +1,285 @@
+//! External identity providers, simulated: they issue the tokens with which social logins run offline.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use aws_smithy_async::time::SharedTimeSource;
+use base64_simd::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+
+use super::core::seconds;
+use super::tokens::{Algorithm, Jwt, KeyRing};
+
+/// The prefix of a simulated access token, which real ones have as opaquely.
+const OPAQUE: &str = "EAALOCAL";
+
+/// How long a simulated token lives unless told otherwise.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// An identity provider that the local pool trusts; see
+/// [`LocalIdentityPool::oidc_issuer`](super::LocalIdentityPool::oidc_issuer).
+///
+/// Clones are the same issuer. Its tokens are signed with the key that is published with this crate.
+#[derive(Clone)]
+pub struct LocalIssuer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    provider: String,
+    audience: String,
+    amr: AmrForm,
+    opaque: bool,
+    keys: KeyRing,
+    time: SharedTimeSource,
+    unavailable: AtomicBool,
+}
+
+/// How a login of this provider is spelled in a Cognito token.
+#[derive(Clone, Debug)]
+pub(super) enum AmrForm {
+    /// `graph.facebook.com:<sub>`
+    Social,
+    /// `arn:aws:iam::<account>:oidc-provider/<host>:OIDC:<sub>`
+    Oidc { arn: String },
+    /// `cognito-idp.<region>.amazonaws.com/<pool>:CognitoSignIn:<sub>`
+    UserPool,
+}
+
+impl fmt::Debug for LocalIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalIssuer")
+            .field("provider", &self.inner.provider)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a token of a simulated provider is not good.
+pub(super) enum Flaw {
+    Unavailable,
+    NoToken,
+    Issuer,
+    MissingAudience,
+    Audience,
+    Signature,
+    Expired { exp: i64 },
+    OpaqueExpired,
+}
+
+impl LocalIssuer {
+    pub(super) fn new(
+        provider: String,
+        audience: String,
+        amr: AmrForm,
+        opaque: bool,
+        time: SharedTimeSource,
+    ) -> Option<Self> {
+        let keys = KeyRing::new(&provider, false)?;
+        let unavailable = AtomicBool::new(false);
+        Some(Self {
+            inner: Arc::new(Inner {
+                provider,
+                audience,
+                amr,
+                opaque,
+                keys,
+                time,
+                unavailable,
+            }),
+        })
+    }
+
+    /// The key of the logins map under which its tokens are passed.
+    pub fn provider_name(&self) -> &str {
+        &self.inner.provider
+    }
+
+    /// A token for the subject `sub`, good for an hour.
+    pub fn token(&self, sub: &str) -> String {
+        self.token_for(sub).issue()
+    }
+
+    /// A token with claims, lifetime or flaws of one's own.
+    pub fn token_for(&self, sub: &str) -> LocalToken {
+        LocalToken {
+            issuer: self.clone(),
+            sub: sub.to_owned(),
+            aud: Some(self.inner.audience.clone()),
+            iss: format!("https://{}", self.inner.provider),
+            lifetime: LIFETIME,
+            claims: Map::new(),
+            forged: false,
+        }
+    }
+
+    /// Whether the provider answers; while it does not, Cognito says ExternalServiceException.
+    pub fn set_unavailable(&self, unavailable: bool) {
+        self.inner.unavailable.store(unavailable, Ordering::Relaxed);
+    }
+
+    /// The third element of `amr` for a login of this provider, after the provider's own name.
+    pub(super) fn amr(&self, sub: &str) -> String {
+        match &self.inner.amr {
+            AmrForm::Social => format!("{}:{sub}", self.inner.provider),
+            AmrForm::Oidc { arn } => format!("{arn}:OIDC:{sub}"),
+            AmrForm::UserPool => format!("{}:CognitoSignIn:{sub}", self.inner.provider),
+        }
+    }
+
+    pub(super) fn jwks(&self) -> Value {
+        self.inner.keys.jwks(Algorithm::Rs256)
+    }
+
+    /// The claims of `token`, if it is good now, `grace` seconds after its end still.
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        audiences: &[&str],
+        now: i64,
+        grace: i64,
+    ) -> Result<Map<String, Value>, Flaw> {
+        if self.inner.unavailable.load(Ordering::Relaxed) {
+            return Err(Flaw::Unavailable);
+        }
+        // An access token of Facebook and others says nothing to its bearer; here a signed JWT is wrapped in one.
+        let unwrapped = token
+            .strip_prefix(OPAQUE)
+            .and_then(|rest| URL_SAFE_NO_PAD.decode_to_vec(rest).ok());
+        let unwrapped = unwrapped.and_then(|bytes| String::from_utf8(bytes).ok());
+        let token = if self.inner.opaque {
+            unwrapped.as_deref().ok_or(Flaw::NoToken)?
+        } else {
+            token
+        };
+        let jwt = Jwt::parse(token).ok_or(Flaw::NoToken)?;
+        if jwt.text("iss").strip_prefix("https://") != Some(&self.inner.provider) {
+            return Err(Flaw::Issuer);
+        }
+        if !jwt.claims.contains_key("aud") {
+            return Err(Flaw::MissingAudience);
+        }
+        if !self.inner.keys.verify(&jwt, Algorithm::Rs256) {
+            return Err(Flaw::Signature);
+        }
+        if !audiences.is_empty() && !audiences.contains(&jwt.text("aud")) {
+            return Err(Flaw::Audience);
+        }
+        if now >= jwt.exp().saturating_add(grace) {
+            return Err(if self.inner.opaque {
+                Flaw::OpaqueExpired
+            } else {
+                Flaw::Expired { exp: jwt.exp() }
+            });
+        }
+        Ok(jwt.claims)
+    }
+}
+
+/// A token of a simulated provider in the making; see [`LocalIssuer::token_for`].
+#[must_use]
+pub struct LocalToken {
+    issuer: LocalIssuer,
+    sub: String,
+    aud: Option<String>,
+    iss: String,
+    lifetime: Duration,
+    claims: Map<String, Value>,
+    forged: bool,
+}
+
+impl fmt::Debug for LocalToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalToken")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LocalToken {
+    /// A claim, such as `cognito:roles` or `email`.
+    pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.claims.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// How long it is good.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// A token for another app.
+    pub fn audience(mut self, audience: &str) -> Self {
+        self.aud = Some(audience.to_owned());
+        self
+    }
+
+    /// A token without `aud`: an access token in place of an id token.
+    pub fn without_audience(mut self) -> Self {
+        self.aud = None;
+        self
+    }
+
+    /// A token that names another issuer, such as `https://accounts.example.org`.
+    pub fn issuer(mut self, issuer: &str) -> Self {
+        self.iss = issuer.to_owned();
+        self
+    }
+
+    /// A token whose signature does not hold.
+    pub fn forged(mut self) -> Self {
+        self.forged = true;
+        self
+    }
+
+    /// The token. Empty if the key cannot sign, which no published key is.
+    pub fn issue(self) -> String {
+        let Inner { keys, time, opaque, .. } = &*self.issuer.inner;
+        let now = seconds(time.now());
+        let mut claims = self.claims;
+        let lifetime = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
+        claims.insert("sub".to_owned(), json!(self.sub));
+        claims.insert("iss".to_owned(), json!(self.iss));
+        claims.insert("iat".to_owned(), json!(now));
+        claims.insert("exp".to_owned(), json!(now.saturating_add(lifetime)));
+        if let Some(aud) = self.aud {
+            claims.insert("aud".to_owned(), json!(aud));
+        }
+        let mut token = keys.sign(Algorithm::Rs256, &claims).unwrap_or_default();
+        if self.forged {
+            // The signature of another content.
+            claims.insert("sub".to_owned(), json!(""));
+            let other = keys.sign(Algorithm::Rs256, &claims).unwrap_or_default();
+            if let (Some((signed, _)), Some((_, signature))) = (token.rsplit_once('.'), other.rsplit_once('.')) {
+                token = format!("{signed}.{signature}");
+            }
+        }
+        if *opaque {
+            format!("{OPAQUE}{}", URL_SAFE_NO_PAD.encode_to_string(token))
+        } else {
+            token
+        }
+    }
+}
+
+/// The issuers that the pool knows, by the key of the logins map.
+#[derive(Default)]
+pub(super) struct Issuers(RwLock<HashMap<String, LocalIssuer>>);
+
+impl Issuers {
+    pub(super) fn get(&self, provider: &str) -> Option<LocalIssuer> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(provider)
+            .cloned()
+    }
+
+    pub(super) fn add(&self, issuer: LocalIssuer) {
+        let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        issuers.insert(issuer.provider_name().to_owned(), issuer);
+    }
+}
