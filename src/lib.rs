@@ -30,6 +30,7 @@ pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
 pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
+pub use service::explain;
 pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
 

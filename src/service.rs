@@ -1,6 +1,7 @@
 //! The only door to AWS: one typed function per operation used. Responses are checked for completeness, and nothing that can
 //! hold a secret (an SDK input, output or error) leaves this room.
 
+mod explain;
 pub(crate) mod refusal;
 pub(crate) mod signed;
 
@@ -33,6 +34,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 use crate::logins::Logins;
 use crate::token::OpenIdToken;
+pub use explain::explain;
 use refusal::{Facts, Refused};
 
 /// How this crate calls a service, apart from what the app's `SdkConfig` says. Timeouts, retries, endpoint and region are its
@@ -176,6 +178,8 @@ impl Exchanged {
 pub(crate) struct IdentityService {
     client: Client,
     pool: IdentityPoolId,
+    /// The region that is asked, if it is set.
+    region: Option<String>,
     time_source: SharedTimeSource,
 }
 
@@ -189,6 +193,7 @@ impl IdentityService {
         Ok(Self {
             client: Client::from_conf(config),
             pool,
+            region: settings.region.clone(),
             time_source: time_source(app),
         })
     }
@@ -205,7 +210,11 @@ impl IdentityService {
         for (provider, token) in proof.pairs() {
             request = request.logins(provider, token);
         }
-        let facts = || proof.facts(None, self.time_source.now());
+        let facts = || {
+            proof
+                .facts(None, self.time_source.now())
+                .in_region(self.region.as_deref())
+        };
         let output = request
             .send()
             .await
@@ -230,7 +239,11 @@ impl IdentityService {
             request = request.logins(provider, token);
         }
         let date = ServerDate::default();
-        let facts = || proof.facts(Some(identity_id), self.time_source.now());
+        let facts = || {
+            proof
+                .facts(Some(identity_id), self.time_source.now())
+                .in_region(self.region.as_deref())
+        };
         let sent = request.customize().interceptor(date.clone()).send().await;
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;

@@ -1,7 +1,11 @@
 //! What a service's refusal means and what may be done about it. A table, pure: from the error's type, then its message, then
 //! what can be seen locally.
 
-use std::time::SystemTime;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{
@@ -9,9 +13,14 @@ use aws_smithy_runtime_api::client::retries::classifiers::{
 };
 use aws_smithy_types::retry::ErrorKind as RetryKind;
 
-use crate::error::{Error, ErrorKind};
+use super::explain::{Finding, findings};
+use crate::error::{Cause, CauseKind, Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
-use crate::service::code_of;
+use crate::token::TokenClaims;
+use table::{Row, lookup};
+
+/// The operation of STS that the classic flow uses: its refusals have rows of their own.
+pub(crate) const ASSUME_ROLE: &str = "AssumeRoleWithWebIdentity";
 
 /// A refusal, and what may mend it within the same exchange.
 #[derive(Debug, Clone)]
@@ -59,27 +68,52 @@ impl From<Refused> for Error {
 
 /// What is known locally about a request that was refused.
 pub(crate) struct Facts<'a> {
-    pub(crate) logins: Vec<(String, Option<crate::token::TokenClaims>)>,
-    pub(crate) identity_id: Option<&'a IdentityId>,
-    pub(crate) now: SystemTime,
+    pub(super) logins: Vec<Shown>,
+    pub(super) identity_id: Option<&'a IdentityId>,
+    /// The region that is asked, where it is known to be another than the pool's.
+    pub(super) region: Option<&'a str>,
+    pub(super) now: SystemTime,
+}
+
+/// An entry of a logins map, without the token.
+pub(super) struct Shown {
+    pub(super) provider: String,
+    /// `None` if the token is no JWT.
+    pub(super) claims: Option<TokenClaims>,
+    pub(super) empty: bool,
 }
 
 impl<'a> Facts<'a> {
     pub(crate) fn new(logins: Vec<(&str, &str)>, identity_id: Option<&'a IdentityId>, now: SystemTime) -> Self {
-        let peek = |(provider, token): (&str, &str)| (provider.to_owned(), crate::token::TokenClaims::peek(token));
+        Self::of(logins, identity_id, now)
+    }
+
+    pub(super) fn of<P: AsRef<str>, T: AsRef<str>>(
+        logins: impl IntoIterator<Item = (P, T)>,
+        identity_id: Option<&'a IdentityId>,
+        now: SystemTime,
+    ) -> Self {
+        let shown = |(provider, token): (P, T)| Shown {
+            provider: provider.as_ref().to_owned(),
+            claims: TokenClaims::peek(token.as_ref()),
+            empty: token.as_ref().trim().is_empty(),
+        };
         Self {
-            logins: logins.into_iter().map(peek).collect(),
+            logins: logins.into_iter().map(shown).collect(),
             identity_id,
+            region: None,
             now,
         }
     }
 
     pub(crate) fn none(now: SystemTime) -> Self {
-        Self {
-            logins: Vec::new(),
-            identity_id: None,
-            now,
-        }
+        Self::new(Vec::new(), None, now)
+    }
+
+    /// The region that the client asks, if it is set apart from the pool's.
+    pub(crate) fn in_region(mut self, region: Option<&'a str>) -> Self {
+        self.region = region;
+        self
     }
 }
 
@@ -92,223 +126,198 @@ pub(crate) fn classify(
     status: u16,
     facts: Facts<'_>,
 ) -> Refused {
-    drop((pool, facts));
-    let row = lookup(code, message, status);
+    let mut row = lookup(operation, code, message, status);
+    let mut found = findings(pool, &facts);
+    found.extend(clock_findings(&row, message, facts.now));
+    sharpen(&mut row, code, &facts, &found);
+
+    let causes = causes(&row, &found);
+    let hint = match causes.first() {
+        // What was seen here says more than what the refusal means in general.
+        Some(first) if !row.certain && found.iter().any(|seen| seen.evidence == first.evidence) => &first.evidence,
+        Some(first) if row.hint.is_empty() => &first.evidence,
+        _ => row.hint,
+    };
+    let mut text = format!("{operation}: {}", row.meaning);
+    let members = refused_members(code, message);
+    if !members.is_empty() {
+        text = format!("{text}: {}", members.join(", "));
+    }
     let shown = code.unwrap_or("an error without a type");
-    let error = Error::new(row.kind, format!("{operation}: {} ({shown})", row.meaning)).retryable(row.passes);
-    let error = if row.hint.is_empty() {
-        error
-    } else {
-        error.with_hint(row.hint)
-    };
-    let error = if let Some(code) = code {
-        error.with_code(code)
-    } else {
-        error
-    };
+    let mut error = Error::new(row.kind, format!("{text} ({shown})")).retryable(row.passes);
+    if !hint.is_empty() {
+        error = error.with_hint(hint);
+    }
+    if let Some(code) = code {
+        error = error.with_code(code);
+    }
     Refused {
-        error,
-        remedy: row.remedy,
+        error: error.with_causes(causes),
+        remedy: match row.remedy {
+            // Another identity id does not make the logins longer or the duration shorter.
+            Remedy::NewIdentityIfStored if !members.is_empty() && !members.contains(&"identityId") => Remedy::None,
+            remedy => remedy,
+        },
     }
 }
 
-struct Row {
-    kind: ErrorKind,
-    remedy: Remedy,
-    passes: bool,
-    meaning: &'static str,
-    hint: &'static str,
-}
-
-const fn row(kind: ErrorKind, remedy: Remedy, meaning: &'static str, hint: &'static str) -> Row {
-    let passes = matches!(kind, ErrorKind::Throttled | ErrorKind::Service);
-    Row {
-        kind,
-        remedy,
-        passes,
-        meaning,
-        hint,
-    }
-}
-
-/// The table. Messages are compared by how they begin, as far as they are known to be the service's; another wording falls
-/// back on the type.
-fn lookup(code: Option<&str>, message: &str, status: u16) -> Row {
-    use ErrorKind as K;
-    use Remedy as R;
-    let starts = |prefix: &str| message.starts_with(prefix);
-    match code.unwrap_or_default() {
-        "NotAuthorizedException" => {
-            if starts("Invalid login token. Token expired") || starts("Invalid login token. Token is expired") {
-                row(K::NotAuthorized, R::NewToken, "the login token has expired", "")
-            } else if starts("Invalid login token. Couldn't verify signed token") {
-                row(
-                    K::NotAuthorized,
-                    R::NewToken,
-                    "the login token's signature could not be verified",
-                    "",
-                )
-            } else if starts("Invalid login token. Not a Cognito token") {
-                row(
-                    K::NotAuthorized,
-                    R::NewToken,
-                    "the token is not one that Cognito issued",
-                    "a developer login needs the token of GetOpenIdTokenForDeveloperIdentity; the ID token of a user pool belongs into Login::external",
-                )
-            } else if starts("Invalid login token. Can't pass in a Cognito token") {
-                row(
-                    K::Configuration,
-                    R::None,
-                    "a Cognito token was shown where a provider's own is expected",
-                    "the token that your backend vends belongs into Login::developer",
-                )
-            } else if starts("Invalid login token. Issuer doesn't match providerName")
-                || starts("Invalid login token. Missing a required claim")
-                || starts("Token is not from a supported provider")
-            {
-                row(
-                    K::Configuration,
-                    R::None,
-                    "the token does not fit the provider that it was shown for",
-                    "compare the token's `iss` with the provider name, and the pool's list of providers with both; send the ID token, not the access token",
-                )
-            } else if starts("Logins don't match") {
-                row(
-                    K::NotAuthorized,
-                    R::NewIdentity,
-                    "the login does not belong to this identity",
-                    "the identity may be another user's, or the token for another pool",
-                )
-            } else if starts("Access to Identity") {
-                row(
-                    K::NotAuthorized,
-                    R::NewIdentity,
-                    "access to the identity is forbidden",
-                    "the identity has logins and none was shown, or it was merged into another identity",
-                )
-            } else if starts("Unauthenticated access is not supported") {
-                row(
-                    K::Configuration,
-                    R::None,
-                    "the pool does not allow guests",
-                    "sign in first, or allow guests (AllowUnauthenticatedIdentities) on the pool",
-                )
-            } else if starts("The ambiguous role mapping rules") {
-                row(
-                    K::NotAuthorized,
-                    R::None,
-                    "the pool's role mapping denies the login",
-                    "",
-                )
-            } else if starts("This identity pool does not support the specified developer provider") {
-                row(
-                    K::Configuration,
-                    R::None,
-                    "the pool has another developer provider name, or none",
-                    "compare it with DeveloperProviderName of the pool",
-                )
+/// Lets what can be seen locally decide where the service's words leave it open.
+fn sharpen(row: &mut Row, code: Option<&str>, facts: &Facts<'_>, found: &[Finding]) {
+    let saw = |kind| found.iter().any(|seen| seen.kind == kind && seen.sure);
+    let forbidden = row.causes.iter().any(|(kind, _)| *kind == CauseKind::IdentityForbidden);
+    match row.remedy {
+        // The type alone, of an operation that is about one identity.
+        Remedy::None if code == Some("ResourceNotFoundException") && row.causes.is_empty() => {
+            if facts.identity_id.is_some() {
+                row.kind = ErrorKind::IdentityNotFound;
+                row.remedy = Remedy::NewIdentity;
+                row.meaning = "the identity does not exist (any more)";
+                row.causes = &[(CauseKind::IdentityDeleted, "the service does not find it")];
             } else {
-                row(K::NotAuthorized, R::NewIdentity, "the login was refused", "")
+                row.kind = ErrorKind::Configuration;
+                row.meaning = "the identity pool, or what it was asked for, does not exist";
+                row.hint = "check the pool id, and that the region is the pool's";
             }
         }
-        "ResourceNotFoundException" if starts("Identity '") => row(
-            K::IdentityNotFound,
-            R::NewIdentity,
-            "the identity does not exist (any more)",
-            "",
-        ),
-        "ResourceNotFoundException" => row(
-            K::Configuration,
-            R::None,
-            "the identity pool does not exist",
-            "check the pool id, and that the region is the pool's",
-        ),
-        "InvalidParameterException" if starts("Please provide a valid public provider") => row(
-            K::Configuration,
-            R::None,
-            "the name in the logins map is no public provider",
-            "the developer provider name is not a key of GetCredentialsForIdentity: use Login::developer",
-        ),
-        "InvalidParameterException" if starts("Basic (classic) flow is not") => row(
-            K::Configuration,
-            R::None,
-            "the pool does not allow the classic flow",
-            "use the enhanced flow, or set AllowClassicFlow on a pool without role mappings",
-        ),
-        "InvalidParameterException" | "ValidationException" => {
-            row(K::Configuration, R::NewIdentityIfStored, "a parameter was refused", "")
+        // A guest has no login that could be the wrong one, and its id is all there is of it.
+        Remedy::NewIdentity if row.kind == ErrorKind::NotAuthorized && facts.logins.is_empty() && !forbidden => {
+            row.remedy = Remedy::None;
         }
-        "InvalidIdentityPoolConfigurationException" => row(
-            K::Configuration,
-            R::None,
-            "the pool's role cannot be assumed",
-            "check that roles are set on the pool, that their trust policy fits in `aud` and `amr`, and allows sts:TagSession if there are tags; a new role takes a few seconds to be seen",
-        ),
-        "ResourceConflictException" => row(K::Conflict, R::None, "the login is linked to another identity", ""),
-        "DeveloperUserAlreadyRegisteredException" => row(
-            K::UserAlreadyRegistered,
-            R::None,
-            "the user is registered under another identity",
-            "",
-        ),
-        "TooManyRequestsException" | "ThrottlingException" | "Throttling" | "RequestLimitExceeded" => row(
-            K::Throttled,
-            R::None,
-            "too many requests",
-            "the quota is the account's, over all pools of the region",
-        ),
-        "LimitExceededException" => row(
-            K::Configuration,
-            R::None,
-            "a limit of the account is reached",
-            "raise the quota, or delete what is no longer needed",
-        ),
-        "ExternalServiceException" => row(K::Service, R::None, "the login provider did not answer Cognito", ""),
-        "ConcurrentModificationException" => row(K::Service, R::None, "the pool is being changed", ""),
-        "AccessDeniedException" | "AccessDenied" => row(
-            K::NotAuthorized,
-            R::None,
-            "IAM or a resource control policy denies the call",
-            "",
-        ),
-        "ExpiredTokenException"
-        | "UnrecognizedClientException"
-        | "InvalidSignatureException"
-        | "IncompleteSignatureException"
-        | "MissingAuthenticationTokenException" => row(
-            K::NotAuthorized,
-            R::None,
-            "the AWS credentials of the caller were refused",
-            "check the credentials that the backend runs with, and its clock",
-        ),
-        "InternalErrorException" | "InternalFailure" | "ServiceUnavailable" | "ServiceUnavailableException" => {
-            row(K::Service, R::None, "the service failed", "")
+        Remedy::NewIdentity if row.kind == ErrorKind::NotAuthorized && saw(CauseKind::WrongPool) => {
+            row.kind = ErrorKind::Configuration;
+            row.remedy = Remedy::None;
+            row.meaning = "the login token is for another identity pool";
         }
-        _ if status >= 500 => row(K::Service, R::None, "the service failed", ""),
-        _ => row(K::NotAuthorized, R::None, "the request was refused", ""),
+        Remedy::NewIdentity if row.causes.is_empty() && saw(CauseKind::TokenExpired) => {
+            row.remedy = Remedy::NewToken;
+            row.meaning = "the login was refused, and its token has expired";
+        }
+        // A new token of the same issuer would be as wrong.
+        Remedy::NewToken if !row.certain && !row.causes.is_empty() && saw(CauseKind::WrongTokenKind) => {
+            row.kind = ErrorKind::Configuration;
+            row.remedy = Remedy::None;
+        }
+        _ => {}
     }
 }
 
-/// Tells the SDK which refusals of this service pass: `ExternalServiceException` and `ConcurrentModificationException`, which it
-/// does not retry by itself, and not `LimitExceededException`, which it takes for throttling.
+/// The causes, the most likely first: what the refusal says outright, what it suggests and can be seen here, what else can be
+/// seen here, what it suggests.
+fn causes(row: &Row, found: &[Finding]) -> Vec<Cause> {
+    let seen = |kind: CauseKind| found.iter().filter(move |seen| seen.kind == kind);
+    let named = |kind: CauseKind| row.causes.iter().any(|(named, _)| *named == kind);
+    let mut causes = Vec::new();
+    let mut unseen = Vec::new();
+    for (kind, text) in row.causes {
+        let evidence: Vec<_> = seen(*kind).map(Finding::cause).collect();
+        match (evidence.is_empty(), row.certain) {
+            (true, false) => unseen.push(Cause::new(*kind, *text)),
+            (true, true) => causes.push(Cause::new(*kind, *text)),
+            _ => causes.extend(evidence),
+        }
+    }
+    if matches!(
+        row.kind,
+        ErrorKind::NotAuthorized | ErrorKind::Configuration | ErrorKind::IdentityNotFound
+    ) {
+        causes.extend(
+            found
+                .iter()
+                .filter(|seen| seen.sure && !named(seen.kind))
+                .map(Finding::cause),
+        );
+    }
+    causes.extend(unseen);
+    causes
+}
+
+/// The service tells its own clock when it says that a token has expired.
+fn clock_findings(row: &Row, message: &str, now: SystemTime) -> Vec<Finding> {
+    if row
+        .causes
+        .first()
+        .is_none_or(|(kind, _)| *kind != CauseKind::TokenExpired)
+    {
+        return Vec::new();
+    }
+    let numbers = message.split(|c: char| !c.is_ascii_digit());
+    let mut times = numbers
+        .filter(|digits| matches!(digits.len(), 9..=11))
+        .filter_map(|digits| digits.parse().ok());
+    let (Some(service), Some(expired)) = (times.next(), times.next()) else {
+        return Vec::new();
+    };
+    let at = |seconds: u64| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let mut found = Vec::new();
+    if service >= expired {
+        found.push(Finding::suspected(
+            CauseKind::TokenExpired,
+            format!("by the service's clock the token expired {} s ago", service - expired),
+        ));
+    }
+    let apart = at(service).map(|service| match service.duration_since(now) {
+        Ok(behind) => (behind, "behind"),
+        Err(ahead) => (ahead.duration(), "ahead of"),
+    });
+    if let Some((apart, how)) = apart.filter(|(apart, _)| *apart > Duration::from_secs(60)) {
+        found.push(Finding::sure(
+            CauseKind::ClockSkew,
+            format!("this clock is {} s {how} the service's", apart.as_secs()),
+        ));
+    }
+    found
+}
+
+/// The members that a `ValidationException` names. Its message holds their values, too, and those may be secret.
+fn refused_members(code: Option<&str>, message: &str) -> Vec<&'static str> {
+    const MEMBERS: [&str; 13] = [
+        "identityPoolId",
+        "identityId",
+        "logins",
+        "accountId",
+        "customRoleArn",
+        "tokenDuration",
+        "principalTags",
+        "developerProviderName",
+        "developerUserIdentifier",
+        "sourceUserIdentifier",
+        "destinationUserIdentifier",
+        "identityIdsToDelete",
+        "maxResults",
+    ];
+    if code != Some("ValidationException") {
+        return Vec::new();
+    }
+    MEMBERS
+        .into_iter()
+        .filter(|member| message.contains(&format!(" at '{member}' failed to satisfy constraint")))
+        .collect()
+}
+
+/// Tells the SDK which refusals pass that it does not retry by itself (`ExternalServiceException`,
+/// `ConcurrentModificationException`, STS that could not fetch a key), and that `LimitExceededException`, which it takes for
+/// throttling, does not.
 #[derive(Debug)]
 pub(crate) struct WhatPasses;
 
 impl ClassifyRetry for WhatPasses {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let Some(Err(error)) = context.output_or_error() else {
+        let Some((code, message)) = said(context) else {
             return RetryAction::NoActionIndicated;
         };
-        match code_of(error) {
-            Some("ExternalServiceException" | "ConcurrentModificationException") => {
-                RetryAction::RetryIndicated(RetryReason::RetryableError {
-                    kind: RetryKind::ServerError,
-                    retry_after: None,
-                })
-            }
-            Some("LimitExceededException") => RetryAction::RetryForbidden,
-            _ => RetryAction::NoActionIndicated,
+        let passes = match &*code {
+            "LimitExceededException" => return RetryAction::RetryForbidden,
+            "ExternalServiceException" | "ConcurrentModificationException" => true,
+            "InvalidIdentityToken" => message.starts_with("Couldn't retrieve verification key"),
+            _ => false,
+        };
+        if !passes {
+            return RetryAction::NoActionIndicated;
         }
+        RetryAction::RetryIndicated(RetryReason::RetryableError {
+            kind: RetryKind::ServerError,
+            retry_after: None,
+        })
     }
 
     fn name(&self) -> &'static str {
@@ -318,4 +327,34 @@ impl ClassifyRetry for WhatPasses {
     fn priority(&self) -> RetryClassifierPriority {
         RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
     }
+}
+
+/// Type and message of an error response. They are read from the response itself: the SDK's errors are of another type for each
+/// operation, and those that are modelled do not tell their code through their sources.
+fn said(context: &InterceptorContext) -> Option<(String, String)> {
+    context.output_or_error()?.err()?.as_operation_error()?;
+    let response = context.response()?;
+    let body = response
+        .body()
+        .bytes()
+        .and_then(|body| std::str::from_utf8(body).ok())
+        .unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let member = |names: &[&str], tag: &str| {
+        let text = names.iter().find_map(|name| json.get(name)?.as_str());
+        text.or_else(|| {
+            body.split_once(&format!("<{tag}>"))?
+                .1
+                .split_once(&format!("</{tag}>"))
+                .map(|(text, _)| text)
+        })
+    };
+    let code = response
+        .headers()
+        .get("x-amzn-errortype")
+        .or_else(|| member(&["__type"], "Code"))?;
+    let code = code.split(':').next().unwrap_or_default();
+    let code = code.rsplit('#').next().unwrap_or_default();
+    let message = member(&["message", "Message", "errorMessage"], "Message").unwrap_or_default();
+    Some((code.to_owned(), message.to_owned()))
 }
