@@ -25,9 +25,9 @@ pub(crate) use self::state::Reason;
 use self::sync::{AtomicI64, Ordering};
 use crate::clock::{Clock, Expiry, Now, Timer};
 
-/// A hit is good for this long without looking at anything but the wall clock. It bounds how long a clock that was set back
-/// goes unnoticed.
-const LOOK_EVERY_MILLIS: i64 = 5_000;
+/// A hit is good for this long without looking at anything but the wall clock, which is half of what a hit costs. A clock
+/// that was set back is noticed unless nobody asks until it reads this very second again.
+const LOOK_EVERY_MILLIS: i64 = 1_000;
 /// What the cache has to know of its source's errors, and those that it raises itself. A clone is handed to every caller.
 pub(crate) trait Failure: Clone + Send + Sync + 'static {
     /// Trying again will not help; the value at hand is not to be served any longer.
@@ -96,11 +96,11 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     /// Reads the value if it may be served with no further look: one pointer and the wall clock, no lock, no allocation.
     /// `None` says no more than that [`get`](Self::get) has to be asked.
     pub(crate) fn peek<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
-        let entry = self.inner.entry.load();
-        let entry = entry.as_ref()?;
-        entry
-            .is_fresh(self.inner.clock.wall_millis())
-            .then(|| read(&entry.value))
+        let wall = self.inner.clock.wall_millis();
+        self.inner
+            .entry
+            .read(|entry| entry.is_fresh(wall).then(|| read(&entry.value)))
+            .flatten()
     }
 
     /// The value: at once if it may be served, else after the load that is in the air or is started now.
@@ -108,7 +108,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     /// # Cancel safety
     /// Dropping the future leaves the load to the others, and to whoever asks next.
     pub(crate) async fn get(&self) -> Result<Served<T>, E> {
-        if let Some(entry) = self.inner.entry.load_full()
+        if let Some(entry) = self.inner.entry.load()
             && entry.is_fresh(self.inner.clock.wall_millis())
         {
             return Ok(Served(entry));
@@ -128,7 +128,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     /// If `is_current` recognises the value at hand, the next caller waits for a new one. The old one is kept and serves
     /// if the load fails for a passing reason. `false`: it is another, or was invalidated before.
     pub(crate) fn invalidate(&self, is_current: impl FnOnce(&T) -> bool) -> bool {
-        let Some(judged) = self.inner.entry.load_full() else {
+        let Some(judged) = self.inner.entry.load() else {
             return false;
         };
         is_current(&judged.value) && self.inner.invalidate(&judged)
@@ -142,7 +142,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
 
     /// The last value, however old. `None` once ended.
     pub(crate) fn current(&self) -> Option<Served<T>> {
-        self.inner.entry.load_full().map(Served)
+        self.inner.entry.load().map(Served)
     }
 }
 
@@ -203,4 +203,4 @@ impl<T> fmt::Debug for Served<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

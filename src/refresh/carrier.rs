@@ -39,7 +39,7 @@ impl Spawner {
 
 thread_local! {
     /// The caches whose loads are being polled on this thread, innermost last.
-    static POLLED: std::cell::RefCell<Vec<usize>> = std::cell::RefCell::new(Vec::new());
+    static POLLED: std::cell::RefCell<Vec<usize>> = std::cell::RefCell::default();
 }
 
 /// A load that can be recognised from inside: one that asks the cache it is called for would wait for itself.

@@ -6,7 +6,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
@@ -15,7 +14,7 @@ use super::carrier::{Reentry, Spawner};
 use super::flight::{Driver, End, Flight, drop_quietly};
 use super::policy::RefreshPolicy;
 use super::state::{Reason, State, Verdict};
-use super::sync::{AtomicI64, Mutex, lock};
+use super::sync::{AtomicI64, Mutex, Slot, lock};
 use super::{Entry, Failure, Load, LoadRequest, Loaded, Served, Value};
 use crate::clock::{Clock, Now, Timer};
 
@@ -28,7 +27,7 @@ pub(super) struct Inner<T: Value, E: Failure> {
     pub(super) timer: Timer,
     load: Load<T, E>,
     /// What `Shared::entry` holds, for hits.
-    pub(super) entry: ArcSwapOption<Entry<T>>,
+    pub(super) entry: Slot<Entry<T>>,
     pub(super) shared: Mutex<Shared<T, E>>,
 }
 
@@ -97,7 +96,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
             clock,
             timer,
             load,
-            entry: ArcSwapOption::empty(),
+            entry: Slot::empty(),
             shared: Mutex::new(shared),
         }
     }
@@ -162,19 +161,27 @@ impl<T: Value, E: Failure> Inner<T, E> {
         if let Some(spawner) = spawner {
             self.keep_warm(spawner);
         }
-        let inside = Reentry::is_inside(self.id());
-        let now = self.clock.now();
-        let mut shared = lock(&self.shared);
-        let (step, errand) = shared.decide(self, demand, now, inside, spawner);
-        drop(shared);
-        // A runtime that is shut down drops the task inside of `spawn`, and with it whatever takes the lock.
+        let (step, errand) = self.decide(demand, spawner);
+        // Outside of the lock: a runtime that is shut down drops the task, and with it the load, inside of `spawn`.
         match errand {
             Some(Errand::Spawn(flight, spawner)) => spawner.spawn(Driver::new(flight)),
-            Some(Errand::PassBy(flight)) => flight.pass_by(),
+            Some(Errand::PassBy(flight)) => {
+                flight.pass_by();
+                if flight.is_over() && matches!(step, Step::Done(_)) {
+                    // What it brought home is for this caller, too. Another flight that is due is for the next.
+                    return self.decide(demand, spawner).0;
+                }
+            }
             Some(Errand::Cancel(flight)) => drop(flight.cancel()),
             None => {}
         }
         step
+    }
+
+    fn decide(self: &Arc<Self>, demand: Demand, spawner: Option<&Spawner>) -> (Step<T, E>, Option<Errand<T, E>>) {
+        let inside = Reentry::is_inside(self.id());
+        let now = self.clock.now();
+        lock(&self.shared).decide(self, demand, now, inside, spawner)
     }
 
     /// The load, from the call of the source to the landing; boxed, and not begun.

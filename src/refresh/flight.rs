@@ -333,6 +333,3 @@ impl<O: Clone + Send + 'static> Drop for Driver<O> {
 pub(super) fn drop_quietly<T>(value: T) {
     drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
 }
-
-#[cfg(test)]
-mod tests;

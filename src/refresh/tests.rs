@@ -1,5 +1,8 @@
-pub(super) mod kit;
+pub(crate) mod kit;
 
+#[cfg(not(cognito_loom))]
 mod callers;
-#[cfg(feature = "rt-tokio")]
+#[cfg(cognito_loom)]
+mod model;
+#[cfg(all(feature = "rt-tokio", not(cognito_loom)))]
 mod runtimes;

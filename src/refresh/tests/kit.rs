@@ -40,6 +40,16 @@ impl Time {
         Clock::new(SharedTimeSource::new(self.clone()))
     }
 
+    /// Milliseconds on the wall clock.
+    pub(crate) fn wall(&self) -> i64 {
+        self.wall.load(Ordering::SeqCst)
+    }
+
+    /// Milliseconds on the monotonic clock.
+    pub(crate) fn steady(&self) -> i64 {
+        self.steady.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn sleep(&self) -> SharedAsyncSleep {
         SharedAsyncSleep::new(self.clone())
     }

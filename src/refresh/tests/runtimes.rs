@@ -157,7 +157,7 @@ fn an_advisory_refresh_on_a_runtime_that_is_shut_down_serves_its_caller() {
     let guard = handle.enter();
     assert_eq!(stage.ask(), Ok(7));
     drop(guard);
-    stage.advance(5);
+    stage.advance(1);
     assert_eq!(stage.ask(), Ok(7));
     assert!(
         stage.source.answer(stage.good(8, 3600)),
@@ -345,7 +345,7 @@ fn the_background_task_ends_with_the_last_handle_and_starts_again_on_another_run
     assert_eq!(one.metrics().num_alive_tasks(), 1);
     drop(one);
     let two = runtime();
-    stage.advance(6);
+    stage.advance(2);
     let mut caller = Hand::new(stage.cache.get());
     assert_eq!(poll_in(&two, &mut caller).map(value), Some(Ok(7)));
     drop(caller);
