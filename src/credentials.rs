@@ -1,7 +1,10 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
 
 mod builder;
+#[cfg(feature = "classic-flow")]
+mod classic;
 mod exchange;
+mod flow;
 mod guest;
 mod hook;
 mod login;
@@ -26,6 +29,7 @@ use aws_types::SdkConfig;
 use futures_util::future::{BoxFuture, Either, select};
 
 use self::exchange::{Cells, Snapshot};
+use self::flow::Exchange;
 use self::guest::GuestSlot;
 use self::login::Who;
 use self::memory::{Slot, Writes};
@@ -39,6 +43,9 @@ use crate::store::StoreKey;
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
+#[cfg(feature = "classic-flow")]
+pub use self::classic::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
+pub use self::flow::Flow;
 pub use self::login::Login;
 pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::{IdentityOutcome, Session, SignIn};
@@ -88,6 +95,7 @@ pub struct CognitoCredentialsProvider {
 struct Core {
     pool: IdentityPoolId,
     service: IdentityService,
+    flow: Exchange,
     clock: Clock,
     sleep: SharedAsyncSleep,
     policy: RefreshPolicy,

@@ -21,8 +21,11 @@ mod vendor;
 mod local;
 
 pub use async_trait::async_trait;
+#[cfg(feature = "classic-flow")]
+#[cfg_attr(docsrs, doc(cfg(feature = "classic-flow")))]
+pub use credentials::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, IdentityOutcome, IdentityPolicy, Login,
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Flow, IdentityOutcome, IdentityPolicy, Login,
     RejectionInterceptor, RejectionRetry, Session, SignIn,
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};

@@ -438,7 +438,7 @@ impl Cells {
     }
 
     async fn attempt(self: &Arc<Self>, held: &Held, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
-        let (role, known) = (self.login.custom_role_arn.clone(), self.settled.known());
+        let known = self.settled.known();
         let settled = known.outcome.is_some();
         let shown = match (&held.identity, &self.login.who) {
             (Some(id), _) => {
@@ -465,11 +465,7 @@ impl Cells {
             (None, _) => IdentityId::clone(&*self.identity.get().await?),
         };
         held.sent.store(true, Ordering::Relaxed);
-        let exchanged = self
-            .core
-            .service
-            .get_credentials(&shown, &held.proof, role.as_deref())
-            .await?;
+        let exchanged = self.core.trade(&shown, &held.proof, &self.login).await?;
         Ok(self.adopt(exchanged, &shown, recovering).await?)
     }
 
@@ -478,8 +474,7 @@ impl Cells {
         let (cells, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
         held.sent.store(true, Ordering::Relaxed);
         let exchanged = to_its_end(self.core.with_deadline(async move {
-            let role = cells.login.custom_role_arn.as_deref();
-            match cells.core.service.get_credentials(offer.id(), &proof, role).await {
+            match cells.core.trade(offer.id(), &proof, &cells.login).await {
                 Ok(exchanged) => {
                     offer.linked().await;
                     Ok(Ok(exchanged))
@@ -491,7 +486,8 @@ impl Cells {
                             .causes()
                             .iter()
                             .any(|cause| cause.kind == CauseKind::IdentityForbidden);
-                    match (dead, refused.error.code().is_some() && !refused.error.is_retryable()) {
+                    let final_word = refused.error.code().is_some() && !refused.error.is_retryable();
+                    match (dead, final_word && cells.core.flow.is_one_call()) {
                         (true, _) => offer.linked().await,
                         (false, true) => offer.untouched(),
                         // No answer, or none that says what was done.
