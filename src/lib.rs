@@ -25,8 +25,8 @@ pub use async_trait::async_trait;
 #[cfg_attr(docsrs, doc(cfg(feature = "classic-flow")))]
 pub use credentials::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Flow, IdentityOutcome, IdentityPolicy, Login,
-    RejectionInterceptor, RejectionRetry, Session, SignIn,
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, Flow, IdentityOutcome,
+    IdentityPolicy, Login, RejectionInterceptor, RejectionRetry, Session, SignIn,
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
@@ -36,14 +36,16 @@ pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
 pub use service::explain;
 pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
+pub use vendor::{
+    AUDIT_TARGET, DeleteReport, Diagnosis, Finding, ForgetReport, GuestClaim, GuestClaims, HttpRefusal, IdentityAdmin,
+    IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,
+    UsedClaims, UserIdentity, UserIds, VendRequest, VendedCredentials, VendedToken,
+};
 
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub use local::{
-    Fidelity, FidelityRule, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError,
-    LocalRequest, LocalRole, LocalToken, TrustPolicyError,
-};
-pub use vendor::{
-    AUDIT_TARGET, GuestClaim, GuestClaims, HttpRefusal, PrincipalTags, TokenVendor, TokenVendorBuilder, UsedClaims,
-    UserIds, VendRequest, VendedCredentials, VendedToken,
+    Fidelity, FidelityRule, LocalAssumeRole, LocalClock, LocalFault, LocalFaults, LocalIdentityPool,
+    LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError, LocalRequest, LocalRole, LocalToken, RefusedError,
+    TrustPolicyError,
 };

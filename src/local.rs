@@ -3,11 +3,13 @@
 //! Written from the description of the service alone, and sharing nothing with the halves that it tests: a
 //! misunderstanding in one is not repeated, and hidden, in the other.
 
+mod admin;
 mod builder;
 mod client;
 mod clock;
 mod core;
 mod directory;
+mod faults;
 mod http;
 mod issuers;
 mod logins;
@@ -16,6 +18,7 @@ mod operations;
 mod pool;
 mod pools;
 mod record;
+mod respond;
 mod roles;
 mod rules;
 mod sessions;
@@ -28,8 +31,10 @@ mod wire;
 
 pub use builder::{LocalIdentityPoolBuilder, LocalPoolError};
 pub use clock::LocalClock;
+pub use faults::{LocalFault, LocalFaults, RefusedError};
 pub use issuers::{LocalIssuer, LocalToken};
 pub use pool::LocalIdentityPool;
 pub use record::LocalRequest;
 pub use roles::{LocalRole, TrustPolicyError};
 pub use rules::{Fidelity, FidelityRule};
+pub use sessions::LocalAssumeRole;

@@ -1,28 +1,30 @@
 //! The backend half: [`TokenVendor`] vends Cognito tokens to users whom the app has authenticated, [`IdentityAdmin`] looks
 //! after their identities.
 
+mod admin;
 mod audit;
 mod builder;
 mod cache;
 mod denied;
+mod doctor;
 mod guest_claim;
 mod http_refusal;
 mod key;
 mod limit;
+mod policy;
 mod request;
 mod setup;
 mod user_ids;
 
 use std::fmt::{self, Display};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
-use aws_smithy_async::time::SharedTimeSource;
 use futures_util::FutureExt;
 use secrecy::SecretString;
 
+use crate::clock::{Clock, Expiry, Now, Timer};
 use crate::developer::DeveloperIdentity;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
@@ -33,10 +35,15 @@ use crate::service::{Exchanged, IdentityService, Proof};
 use cache::{Cache, Found, Ticket, Variant};
 use denied::Denied;
 use limit::Bucket;
+use policy::Statement;
 use setup::Setup;
 
+pub use admin::{
+    DeleteReport, ForgetReport, IdentityAdmin, IdentityAdminBuilder, IdentityDetails, IdentityPages, UserIdentity,
+};
 pub use audit::AUDIT_TARGET;
 pub use builder::TokenVendorBuilder;
+pub use doctor::{Diagnosis, Finding, Severity};
 pub use guest_claim::{GuestClaim, GuestClaims, UsedClaims};
 pub use http_refusal::HttpRefusal;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
@@ -85,9 +92,11 @@ struct Inner {
     personal_user_ids: bool,
     guest_claims: Option<GuestClaims>,
     denied: Denied,
+    ready: Mutex<Option<Expiry>>,
     account_id: Option<String>,
-    time: SharedTimeSource,
-    sleep: SharedAsyncSleep,
+    clock: Clock,
+    started: Now,
+    timer: Timer,
 }
 
 impl TokenVendor {
@@ -170,10 +179,8 @@ impl TokenVendor {
         };
         // Whoever was denied meanwhile gets nothing.
         inner.denied.check(user)?;
-        let now = inner.time.now();
-        let server = exchanged.server_date.unwrap_or(now);
-        let life = exchanged.expiration.duration_since(server).unwrap_or_default();
-        let expiry = now.checked_add(life).unwrap_or(exchanged.expiration);
+        let now = inner.clock.now();
+        let expiry = Expiry::received(now, exchanged.expiration, exchanged.server_date).system_time();
         Ok(VendedCredentials {
             credentials: exchanged.credentials(expiry, "CognitoTokenVendor"),
             identity_id: exchanged.identity_id,
@@ -194,7 +201,7 @@ impl TokenVendor {
         let inner = &self.inner;
         inner
             .guest_claims()?
-            .issue(inner.service.pool(), guest, client, inner.time.now())
+            .issue(inner.service.pool(), guest, client, inner.clock.now().system_time())
     }
 
     /// Makes a guest the user's identity, so that the guest's data become the user's, and vends a token for it.
@@ -268,6 +275,57 @@ impl TokenVendor {
         self.inner.denied.allow(user);
     }
 
+    /// Whether vending can work: the pool can be reached with the backend's credentials, and knows this backend by its name.
+    /// For a load balancer's probe: a success is remembered for a minute, a failure is not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`]: there is no such pool, or it has another developer provider. Else as
+    /// [`vend`](Self::vend).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is changed.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let ready = || inner.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready().is_some_and(|until| !until.is_over(inner.clock.now())) {
+            return Ok(());
+        }
+        let pool = inner.service.describe_pool().await?;
+        doctor::provider_matches(&pool, inner.service.provider())
+            .map_err(|message| Error::new(ErrorKind::Configuration, message))?;
+        *ready() = Some(Expiry::after(inner.clock.now(), Duration::from_secs(60)));
+        Ok(())
+    }
+
+    /// The least that the backend's role has to be allowed, as a JSON policy document: vending, [`ready`](Self::ready), and
+    /// what [`link_guest`](Self::link_guest) needs if [`guest_claims`](TokenVendorBuilder::guest_claims) are set.
+    ///
+    /// IAM cannot restrict *which* users a role may vend for: keep it to the one service that does.
+    pub fn required_iam_policy(&self) -> String {
+        let mut statements = vec![
+            Statement {
+                sid: "VendTokens",
+                actions: &["GetOpenIdTokenForDeveloperIdentity"],
+                on_pool: true,
+            },
+            Statement {
+                sid: "Ready",
+                actions: &["DescribeIdentityPool"],
+                on_pool: true,
+            },
+        ];
+        if self.inner.guest_claims.is_some() {
+            statements.push(Statement {
+                sid: "LinkGuests",
+                actions: &["DescribeIdentity"],
+                on_pool: false,
+            });
+        }
+        policy::document(self.identity_pool_id(), self.inner.account_id.as_deref(), &statements)
+    }
+
     /// The identity pool.
     pub fn identity_pool_id(&self) -> &IdentityPoolId {
         self.inner.service.pool()
@@ -290,7 +348,7 @@ impl Inner {
     ) -> Result<VendedToken, Error> {
         let kept = match self.admit(user) {
             Ok(()) if fresh => Ok(None),
-            Ok(()) => Ok(self.cache.get(user, variant, self.millis())),
+            Ok(()) => Ok(self.cache.get(user, variant, self.clock.now())),
             Err(error) => Err(error),
         };
         let (cached, result) = match kept {
@@ -316,7 +374,7 @@ impl Inner {
                 let (inner, user, variant) = (Arc::clone(self), user.clone(), variant.clone());
                 async move { inner.fly(user, variant, ticket).await }.boxed()
             };
-            match self.cache.join(user, variant, fresh, self.millis(), start) {
+            match self.cache.join(user, variant, fresh, self.clock.now(), start) {
                 Found::Value(vended) => Ok(vended),
                 Found::Flight(flight) => flight.await,
             }
@@ -342,13 +400,9 @@ impl Inner {
             ))
         });
         let kept = result.as_ref().ok().map(|vended| {
-            let (life, now) = (vended.life(), self.millis());
+            let life = vended.life();
             let serves = life.saturating_sub(self.min_remaining.min(life / 2));
-            (
-                vended.clone(),
-                now,
-                now.saturating_add(i64::try_from(serves.as_millis()).unwrap_or(i64::MAX)),
-            )
+            (vended.clone(), Expiry::after(self.clock.now(), serves))
         });
         self.cache.land(&user, ticket, kept);
         result
@@ -386,34 +440,39 @@ impl Inner {
             identity,
             answer.request_id,
             variant.duration,
-            self.time.now(),
+            self.clock.now().system_time(),
         ))
     }
 
     async fn wait_for_turn(&self) -> Result<(), Error> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
-        let now = self.time.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        match bucket.take(now, self.max_wait) {
-            Ok(Duration::ZERO) => Ok(()),
-            Ok(wait) => {
-                self.sleep.sleep(wait).await;
-                Ok(())
-            }
-            Err(retry_after) => Err(Error::new(
-                ErrorKind::Throttled,
-                "this process is at its limit of requests per second",
-            )
-            .with_retry_after(Some(retry_after))
-            .with_hint(
-                "raise `requests_per_second` if the account's quota for GetOpenIdTokenForDeveloperIdentity allows it",
-            )),
-        }
+        let retry_after = match bucket.take(self.clock.now().since(self.started), self.max_wait) {
+            Ok(Duration::ZERO) => return Ok(()),
+            Ok(wait) => match self.timer.after(wait) {
+                Some(sleep) => {
+                    sleep.await;
+                    return Ok(());
+                }
+                None => wait,
+            },
+            Err(retry_after) => retry_after,
+        };
+        Err(Error::new(
+            ErrorKind::Throttled,
+            "this process is at its limit of requests per second",
+        )
+        .with_retry_after(Some(retry_after))
+        .with_hint(
+            "raise `requests_per_second` if the account's quota for GetOpenIdTokenForDeveloperIdentity allows it",
+        ))
     }
 
     async fn link_guest(&self, user: &DeveloperUserId, claim: &GuestClaim) -> Result<VendedToken, Error> {
         self.admit(user)?;
         let claims = self.guest_claims()?;
-        let redeemed = claims.redeem(self.service.pool(), claim, self.time.now()).await?;
+        let redeemed = claims
+            .redeem(self.service.pool(), claim, self.clock.now().system_time())
+            .await?;
         let linked = self.link_redeemed(user, &claim.guest).await;
         if linked.as_ref().is_err_and(Error::is_retryable) {
             claims.release(redeemed).await;
@@ -480,11 +539,6 @@ impl Inner {
             Error::new(ErrorKind::Configuration, "the vendor links no guests")
                 .with_hint("`.guest_claims(GuestClaims::hmac_sha256(key)?)` on its builder allows it")
         })
-    }
-
-    fn millis(&self) -> i64 {
-        let since = self.time.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 }
 

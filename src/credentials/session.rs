@@ -9,6 +9,7 @@ use aws_types::SdkConfig;
 
 use super::exchange::{Cells, Snapshot};
 use super::login::{Login, Who};
+use super::person::Person;
 use super::{Served, Shared, sdk};
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
@@ -165,6 +166,8 @@ impl SessionState {
         match self.login.who {
             Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
                 .with_hint("call switch_to with the user's Login, or with Login::guest()"),
+            Who::Decided(_) => Error::new(ErrorKind::Configuration, "what decides the login has decided none")
+                .with_hint("the closure of Login::decided_by panicked, or answered with another Login::decided_by"),
             _ => Error::ended(),
         }
     }
@@ -180,9 +183,13 @@ impl SessionState {
     }
 }
 
-/// What the session knows of its identity.
+/// What the session knows of its identity. It outlives the cells when the credentials are cleared.
 #[derive(Debug, Default)]
-pub(super) struct Settled(Mutex<Known>);
+pub(super) struct Settled {
+    known: Mutex<Known>,
+    /// The app's hooks are called one at a time.
+    hooks: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug, Default, Clone)]
 pub(super) struct Known {
@@ -191,19 +198,34 @@ pub(super) struct Known {
     pub(super) expected: Option<IdentityId>,
     /// Set by the first exchange; from then on the identity changes no more, except where the service asks for it.
     pub(super) outcome: Option<IdentityOutcome>,
+    /// Whom the tokens were about that Cognito accepted last.
+    pub(super) person: Person,
 }
 
 impl Settled {
-    pub(super) fn new(known: Known) -> Self {
-        Self(Mutex::new(known))
+    /// Of a person who is known by an identity.
+    pub(super) fn expecting(identity: Option<IdentityId>) -> Arc<Self> {
+        Arc::new(Self {
+            known: Mutex::new(Known {
+                expected: identity.clone(),
+                identity,
+                ..Known::default()
+            }),
+            hooks: tokio::sync::Mutex::default(),
+        })
     }
 
     pub(super) fn known(&self) -> Known {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits for the hook that is being called.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.hooks.lock().await
     }
 }
 

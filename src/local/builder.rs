@@ -6,23 +6,29 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_smithy_runtime_api::box_error::BoxError;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::core::{Core, Options, Settings};
+use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::Issuers;
 use super::pool::LocalIdentityPool;
 use super::pools::{Pool, PoolSettings, State};
 use super::record::{LocalRequest, Records};
 use super::roles::{LocalRole, Roles};
-use super::sessions::Mint;
+use super::sessions::{LocalAssumeRole, Mint, Upstream};
 use super::throttle::Throttle;
 use super::tokens::KeyRing;
 use super::{model, shapes};
 
-/// Why a local pool did not start.
+/// The life of credentials of the enhanced flow.
+const CREDENTIALS_SECONDS: i64 = 3600;
+
+/// Why a local pool did not start, or did not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalPoolError {
@@ -35,6 +41,9 @@ pub enum LocalPoolError {
     /// The system has no randomness, or refuses the key.
     #[error("the local identity pool has no key to sign with")]
     Key,
+    /// A fault that was asked for cut the connection; see [`LocalIdentityPool::respond`].
+    #[error("the connection was cut by a fault")]
+    Cut,
 }
 
 /// Builds a [`LocalIdentityPool`].
@@ -56,6 +65,9 @@ pub struct LocalIdentityPoolBuilder {
     issuer_host: Option<String>,
     own_key: bool,
     records: Records,
+    upstream: Option<Upstream>,
+    credentials_seconds: i64,
+    cors: bool,
 }
 
 impl fmt::Debug for LocalIdentityPoolBuilder {
@@ -83,6 +95,9 @@ impl LocalIdentityPoolBuilder {
             issuer_host: None,
             own_key: false,
             records: Records::default(),
+            upstream: None,
+            credentials_seconds: CREDENTIALS_SECONDS,
+            cors: true,
         }
     }
 
@@ -193,6 +208,33 @@ impl LocalIdentityPoolBuilder {
         self
     }
 
+    /// Gets the credentials from elsewhere: `assume_role` is given the role that the pool chose, and answers with what
+    /// a signed `sts:AssumeRole` at an AWS-compatible server gave it. The pool then stands in front of that server:
+    /// its credentials open what that server has, and its own STS does not know them.
+    ///
+    /// If it fails, the exchange is refused with InvalidIdentityPoolConfigurationException, and the error is logged.
+    pub fn credentials_from<F, Fut>(mut self, assume_role: F) -> Self
+    where
+        F: Fn(LocalAssumeRole) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, BoxError>> + Send + 'static,
+    {
+        self.upstream = Some(Box::new(move |request| Box::pin(assume_role(request))));
+        self
+    }
+
+    /// The life of credentials of the enhanced flow, in seconds. 3600 by default, as it is fixed on AWS; shorter for a
+    /// test in which they expire.
+    pub fn credentials_seconds(mut self, seconds: u32) -> Self {
+        self.credentials_seconds = i64::from(seconds);
+        self
+    }
+
+    /// Whether web pages of any origin may call, as on AWS. On by default.
+    pub fn cors(mut self, cors: bool) -> Self {
+        self.cors = cors;
+        self
+    }
+
     fn roles_mut(&mut self) -> &mut BTreeMap<String, String> {
         self.roles.get_or_insert_with(|| default_roles(&self.account_id))
     }
@@ -287,6 +329,9 @@ impl LocalIdentityPoolBuilder {
             account_id: self.account_id,
             developer_access_key,
             developer_secret,
+            credentials_seconds: self.credentials_seconds,
+            cors: self.cors,
+            admin_token: uuid::Uuid::new_v4().to_string(),
         };
         let core = Arc::new(Core {
             settings,
@@ -294,6 +339,8 @@ impl LocalIdentityPoolBuilder {
             roles: self.registered,
             issuers: Issuers::default(),
             throttle: Throttle::default(),
+            faults: LocalFaults::default(),
+            upstream: self.upstream,
             keys,
             mint,
             records: self.records,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_smithy_async::rt::sleep::SharedAsyncSleep;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -16,7 +17,16 @@ use super::core::Core;
 
 /// Reaches the pool from within the process, whatever the endpoint.
 #[derive(Clone)]
-pub(super) struct InProcess(pub(super) Arc<Core>);
+pub(super) struct InProcess {
+    core: Arc<Core>,
+    sleep: Option<SharedAsyncSleep>,
+}
+
+impl InProcess {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core, sleep: None }
+    }
+}
 
 impl fmt::Debug for InProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,18 +35,18 @@ impl fmt::Debug for InProcess {
 }
 
 impl HttpClient for InProcess {
-    fn http_connector(
-        &self,
-        _settings: &HttpConnectorSettings,
-        _components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
+    fn http_connector(&self, _settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        // A late answer is late by the client's own sleep, so that virtual time works.
+        SharedHttpConnector::new(Self {
+            core: Arc::clone(&self.core),
+            sleep: components.sleep_impl(),
+        })
     }
 }
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let core = Arc::clone(&self.0);
+        let Self { core, sleep } = self.clone();
         HttpConnectorFuture::new(async move {
             let request = request
                 .try_into_http1x()
@@ -45,7 +55,11 @@ impl HttpConnector for InProcess {
             let body = body
                 .bytes()
                 .ok_or_else(|| ConnectorError::user("the local pool takes no streamed body".into()))?;
-            let response = core.handle(&http::Request::from_parts(parts, Bytes::copy_from_slice(body)));
+            let request = http::Request::from_parts(parts, Bytes::copy_from_slice(body));
+            let response = core
+                .respond(&request, sleep)
+                .await
+                .map_err(|cut| ConnectorError::io(cut.into()))?;
             HttpResponse::try_from(response.map(SdkBody::from))
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })

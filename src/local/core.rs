@@ -1,26 +1,23 @@
-//! The one core behind both forms of the pool: a request in, a response out.
+//! The one core behind both forms of the pool: what it is made of, and whom it believes.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_async::time::SharedTimeSource;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
 
+use super::faults::LocalFaults;
 use super::issuers::Issuers;
-use super::operations::{self, Call};
 use super::pools::State;
 use super::record::{LocalRequest, Records};
 use super::roles::Roles;
-use super::rules::{Refusal, Rule};
-use super::sessions::{Mint, Session};
+use super::sessions::{Mint, Session, Upstream};
 use super::sigv4::{Authorization, Mismatch, Scope, verify};
 use super::throttle::Throttle;
-use super::tokens::{Algorithm, KeyRing};
-use super::{sts, wire};
+use super::tokens::KeyRing;
 
 /// What the builder decided and nothing changes.
 pub(super) struct Settings {
@@ -30,6 +27,10 @@ pub(super) struct Settings {
     pub(super) issuer_host: String,
     pub(super) developer_access_key: String,
     pub(super) developer_secret: SecretString,
+    /// The life of credentials of the enhanced flow.
+    pub(super) credentials_seconds: i64,
+    pub(super) cors: bool,
+    pub(super) admin_token: String,
 }
 
 impl Settings {
@@ -72,6 +73,8 @@ pub(super) struct Core {
     pub(super) roles: Roles,
     pub(super) issuers: Issuers,
     pub(super) throttle: Throttle,
+    pub(super) faults: LocalFaults,
+    pub(super) upstream: Option<Upstream>,
     pub(super) keys: KeyRing,
     pub(super) mint: Mint,
     pub(super) records: Records,
@@ -111,89 +114,16 @@ impl Core {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers one request.
-    pub(super) fn handle(&self, request: &Request<Bytes>) -> Response<Bytes> {
-        let now = self.time.now();
-        let authorization = request.headers().contains_key(header::AUTHORIZATION);
-        let (mut response, mut record) = match *request.method() {
-            Method::POST if wire::is_json(request.headers()) => {
-                let operation = wire::operation(request.headers()).unwrap_or_default();
-                let mut record = LocalRequest::new("cognito-identity", operation, authorization, now);
-                let answer = self.operate(request, operation, now, &mut record);
-                let response = match &answer {
-                    Ok(value) => wire::success(value),
-                    Err(refusal) => refused(refusal, &mut record, wire::refused),
-                };
-                (response, record)
-            }
-            Method::POST if wire::content_type(request.headers()).starts_with("application/x-www-form-urlencoded") => {
-                let mut record = LocalRequest::new("sts", "", authorization, now);
-                let request_id = record.request_id.clone();
-                let response = match sts::answer(self, request, now, &mut record) {
-                    Ok(body) => body,
-                    Err(refusal) => refused(&refusal, &mut record, |refusal| sts::refused(refusal, &request_id)),
-                };
-                (response, record)
-            }
-            Method::OPTIONS => (
-                wire::preflight(),
-                LocalRequest::new("", request.uri().path(), authorization, now),
-            ),
-            _ => {
-                let path = request.uri().path();
-                let mut record = LocalRequest::new("", path, authorization, now);
-                let response = self.document(request).unwrap_or_else(|| {
-                    refused(&Rule::NotFound.into(), &mut record, |_| {
-                        wire::response(404, "text/plain", "Not Found")
-                    })
-                });
-                (response, record)
-            }
-        };
-        wire::stamp(&mut response, &record.request_id, now);
-        wire::share(&mut response, request.headers());
-        record.status = response.status().as_u16();
-        self.records.add(record);
-        response
-    }
-
-    /// A Cognito operation, in the service's order of checks.
-    fn operate(
-        &self,
-        request: &Request<Bytes>,
-        operation: &str,
-        now: SystemTime,
-        record: &mut LocalRequest,
-    ) -> Result<serde_json::Value, Refusal> {
-        let operation = operations::find(operation).ok_or(Rule::UnknownOperation)?;
-        let input = wire::input(request)?;
-        if operation.signed {
-            let scope = Scope {
-                service: "cognito-identity",
-                region: Some(&self.settings.region),
-            };
-            let signer = self.signer(request, &scope, now, record).map_err(distrust)?;
-            let caller = match signer {
-                Signer::Session(session) => Some(session.arn()),
-                Signer::Developer => self
-                    .options
-                    .denied
-                    .contains(operation.name)
-                    .then(|| self.settings.developer_arn()),
-            };
-            if let Some(arn) = caller {
-                let pool = input.get("IdentityPoolId").and_then(|id| id.as_str()).unwrap_or("*");
-                let resource = self.settings.pool_arn(pool);
-                return Err(Rule::AccessDenied.refuse(&[&arn, &operation.name, &resource]));
-            }
-        } else if self.options.denied.contains(operation.name) {
-            return Err(Rule::DeniedByResourcePolicy.refuse(&[&operation.name]));
+    /// The service's time.
+    pub(super) fn now(&self) -> SystemTime {
+        let (now, offset) = (self.time.now(), self.faults.clock_offset());
+        let distance = Duration::from_secs(offset.unsigned_abs());
+        if offset < 0 {
+            now.checked_sub(distance)
+        } else {
+            now.checked_add(distance)
         }
-        super::shapes::check(operation.members, &input)?;
-        if self.options.throttling && !self.throttle.admit(operation.name, seconds(now)) {
-            return Err(Rule::Throttled.into());
-        }
-        (operation.run)(&mut Call::new(self, input, now, record))
+        .unwrap_or(now)
     }
 
     /// Who signed `request`, if the signature holds.
@@ -245,61 +175,5 @@ impl Core {
             }
         }
         Ok(signer)
-    }
-
-    /// The documents that anyone may read.
-    fn document(&self, request: &Request<Bytes>) -> Option<Response<Bytes>> {
-        if request.method() != Method::GET {
-            return None;
-        }
-        let document = match request.uri().path() {
-            "/.well-known/jwks_uri" => self.keys.jwks(Algorithm::Rs512),
-            "/.well-known/openid-configuration" => {
-                let base = format!("https://{}", self.settings.issuer_host);
-                json!({
-                    "issuer": base,
-                    "jwks_uri": format!("{}/.well-known/jwks_uri", origin(request).unwrap_or(base)),
-                    "response_types_supported": ["token"],
-                    "subject_types_supported": ["public"],
-                    "id_token_signing_alg_values_supported": ["RS512"],
-                })
-            }
-            path => {
-                let host = path.strip_prefix("/issuers/")?.strip_suffix("/.well-known/jwks.json")?;
-                self.issuers.get(host)?.jwks()
-            }
-        };
-        let mut response = wire::response(200, "application/json", document.to_string());
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=2592000"));
-        Some(response)
-    }
-}
-
-/// Where this request reached the pool, so that the key set is found there and not at AWS.
-fn origin(request: &Request<Bytes>) -> Option<String> {
-    let host = request.headers().get(header::HOST)?.to_str().ok()?;
-    Some(format!("http://{host}"))
-}
-
-fn refused(
-    refusal: &Refusal,
-    record: &mut LocalRequest,
-    form: impl FnOnce(&Refusal) -> Response<Bytes>,
-) -> Response<Bytes> {
-    record.error = Some(refusal.error());
-    record.rule = Some(refusal.id());
-    form(refusal)
-}
-
-fn distrust(distrust: Distrust) -> Refusal {
-    match distrust {
-        Distrust::Missing => Rule::MissingAuthentication.into(),
-        Distrust::Incomplete(what) => Rule::IncompleteSignature.refuse(&[&what]),
-        Distrust::UnknownKey => Rule::UnknownAccessKey.into(),
-        Distrust::Signature => Rule::InvalidSignature.into(),
-        Distrust::Time(how) => Rule::SignatureTime.refuse(&[&how]),
-        Distrust::Expired => Rule::SignerExpired.into(),
     }
 }

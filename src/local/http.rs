@@ -2,13 +2,14 @@
 //! needs none.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::future::timeout::Timeout;
-use aws_smithy_async::rt::sleep::{AsyncSleep, TokioSleep};
+use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, TokioSleep};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -16,9 +17,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::core::Core;
+use super::faults::Cut;
 use super::rules::Rule;
 use super::wire;
 
@@ -77,50 +81,58 @@ async fn accept(core: Arc<Core>, listener: TcpListener) {
         // Without it, a small answer waits for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
         let core = Arc::clone(&core);
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let core = Arc::clone(&core);
-                async move { Ok::<_, Infallible>(respond(&core, request).await) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .half_close(true)
-                // Head and body in one buffer, hence in one write.
-                .writev(false)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "a connection ended early");
-            }
-        });
+        connections.spawn(serve(core, stream));
+    }
+}
+
+/// Serves one connection until it ends.
+async fn serve(core: Arc<Core>, stream: TcpStream) {
+    let service = service_fn(move |request| {
+        let core = Arc::clone(&core);
+        async move { respond(&core, request).await }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .half_close(true)
+        // Head and body in one buffer, hence in one write.
+        .writev(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let Err(error) = (&mut connection).await else { return };
+    tracing::debug!(%error, "a connection ended early");
+    let mut stream = connection.into_parts().io.into_inner();
+    match error.source().and_then(|source| source.downcast_ref()) {
+        Some(Cut::Half(bytes)) => drop(stream.write_all(bytes).await),
+        // What is left to send is dropped, and the client sees a reset.
+        Some(Cut::Reset) => drop(stream.set_zero_linger()),
+        None => {}
     }
 }
 
 /// Answers one request.
-async fn respond(core: &Core, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(core: &Core, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
     if !host_is_local(&request) {
         // A page of the internet whose name was pointed at this machine.
-        return close(wire::response(
+        return Ok(close(wire::response(
             421,
             "text/plain",
             "The local identity pool answers to loopback names only",
-        ));
+        )));
     }
     let (parts, body) = request.into_parts();
-    let body = Timeout::new(
-        Limited::new(body, MAX_BODY).collect(),
-        TokioSleep::new().sleep(PATIENCE),
-    )
-    .await;
-    match body {
-        Ok(Ok(body)) => core.handle(&Request::from_parts(parts, body.to_bytes())).map(Full::new),
+    let sleep = SharedAsyncSleep::new(TokioSleep::new());
+    let body = Timeout::new(Limited::new(body, MAX_BODY).collect(), sleep.sleep(PATIENCE)).await;
+    Ok(match body {
+        Ok(Ok(body)) => {
+            let request = Request::from_parts(parts, body.to_bytes());
+            core.respond(&request, Some(sleep)).await?.map(Full::new)
+        }
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             close(wire::refused(&Rule::BodyTooLarge.refuse(&[&MAX_BODY])))
         }
         Ok(Err(_)) => close(wire::refused(&Rule::NotJson.into())),
         Err(_) => close(wire::response(408, "text/plain", "Request Timeout")),
-    }
+    })
 }
 
 /// An answer after which the connection ends.

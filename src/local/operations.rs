@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::core::{Core, epoch, seconds};
 use super::model;
 use super::record::LocalRequest;
+use super::respond::Answer;
 use super::rules::{Refusal, Rule};
 use super::shapes::Member;
 use super::tokens::{Algorithm, Issue};
@@ -23,13 +24,13 @@ pub(super) struct Operation {
     /// Whether it takes a SigV4 signature; the others take none.
     pub(super) signed: bool,
     pub(super) members: &'static [Member],
-    pub(super) run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+    pub(super) run: fn(&mut Call<'_>) -> Result<Answer, Refusal>,
 }
 
 const fn signed(
     name: &'static str,
     members: &'static [Member],
-    run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+    run: fn(&mut Call<'_>) -> Result<Answer, Refusal>,
 ) -> Operation {
     Operation {
         name,
@@ -42,7 +43,7 @@ const fn signed(
 const fn unsigned(
     name: &'static str,
     members: &'static [Member],
-    run: fn(&mut Call<'_>) -> Result<Value, Refusal>,
+    run: fn(&mut Call<'_>) -> Result<Answer, Refusal>,
 ) -> Operation {
     Operation {
         name,
@@ -88,6 +89,11 @@ static OPERATIONS: &[Operation] = &[
 
 pub(super) fn find(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.name == name)
+}
+
+/// A new id of the pool's region, for a pool or an identity.
+pub(super) fn new_id(core: &Core) -> String {
+    format!("{}:{}", core.settings.region, uuid::Uuid::new_v4())
 }
 
 /// One call of an operation.
@@ -136,9 +142,8 @@ impl<'a> Call<'a> {
         seconds(self.now)
     }
 
-    /// A new id of this region, for a pool or an identity.
     fn new_id(&self) -> String {
-        format!("{}:{}", self.core.settings.region, uuid::Uuid::new_v4())
+        new_id(self.core)
     }
 
     /// A signed OpenID token.

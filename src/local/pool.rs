@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::SdkConfig;
@@ -16,6 +16,7 @@ use secrecy::ExposeSecret;
 use super::builder::{LocalIdentityPoolBuilder, LocalPoolError};
 use super::client::InProcess;
 use super::core::Core;
+use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::{AmrForm, LocalIssuer};
 use super::logins;
@@ -206,7 +207,7 @@ impl LocalIdentityPool {
 
     /// An HTTP client that reaches the pool without a socket, whatever the endpoint.
     pub fn http_client(&self) -> SharedHttpClient {
-        SharedHttpClient::new(InProcess(Arc::clone(&self.inner.core)))
+        SharedHttpClient::new(InProcess::new(Arc::clone(&self.inner.core)))
     }
 
     /// The credentials of the backend: the only ones that may call the signed operations.
@@ -241,13 +242,48 @@ impl LocalIdentityPool {
             .build()
     }
 
-    /// Answers one request without transport, to mount the pool into another server. `Host` is not checked here.
+    /// Answers one request without transport, to mount the pool into another server. `Host` is not checked here. A
+    /// fault that cuts the connection is an error, for the server to do so.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError::Cut`] by a fault alone.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may or may not have taken effect.
-    pub async fn respond(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
-        self.inner.core.handle(&request)
+    pub async fn respond(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, LocalPoolError> {
+        let sleep = SharedAsyncSleep::new(TokioSleep::new());
+        self.inner
+            .core
+            .respond(&request, Some(sleep))
+            .await
+            .map_err(|_| LocalPoolError::Cut)
+    }
+
+    /// What shall go wrong, per operation and count. Nothing does by default.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use cognito_identity_pool::{LocalFault, LocalIdentityPool};
+    ///
+    /// let pool = LocalIdentityPool::builder().allow_guests(true).start().await?;
+    /// pool.faults().next_n_of("GetId", 2, LocalFault::Status(503));
+    /// let client = aws_sdk_cognitoidentity::Client::new(&pool.client_config());
+    /// client.get_id().identity_pool_id(pool.identity_pool_id()).send().await?; // the SDK's third attempt
+    /// assert_eq!(pool.requests_of("GetId").len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn faults(&self) -> LocalFaults {
+        self.inner.core.faults.clone()
+    }
+
+    /// What the header `x-local-admin` has to carry on the path `/_local/faults` of the server, where faults are
+    /// planned from other processes: `POST {"operation":"GetId","fault":"Status","status":503,"count":2}`, `DELETE`.
+    pub fn admin_token(&self) -> &str {
+        &self.inner.core.settings.admin_token
     }
 
     /// The last 65,536 requests, oldest first: what was asked, by whom, and how it was answered.

@@ -4,9 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use aws_credential_types::Credentials;
 use aws_lc_rs::{digest, hmac, rand};
+use aws_smithy_runtime_api::box_error::BoxError;
 use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+use super::core::seconds;
 
 /// What a session token stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,6 +36,17 @@ impl Session {
             "arn:{partition}:sts::{account}:assumed-role/{name}/{}",
             self.session_name
         )
+    }
+
+    /// The same session, asked of another server.
+    pub(super) fn assume_role(&self, now: f64) -> LocalAssumeRole {
+        LocalAssumeRole {
+            role_arn: self.role_arn.clone(),
+            role_session_name: self.session_name.clone(),
+            duration_seconds: (self.expires as f64 - now).ceil() as i32,
+            identity_id: self.identity_id.clone(),
+            tags: self.tags.clone(),
+        }
     }
 
     /// `AROA…:session`.
@@ -78,6 +94,38 @@ impl fmt::Debug for Minted {
             .finish_non_exhaustive()
     }
 }
+
+impl From<Credentials> for Minted {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            access_key_id: credentials.access_key_id().to_owned(),
+            secret_access_key: credentials.secret_access_key().to_owned(),
+            session_token: credentials.session_token().unwrap_or_default().to_owned(),
+            expires: credentials.expiry().map_or(0, seconds),
+        }
+    }
+}
+
+/// What the pool asks of the server that makes its credentials; see
+/// [`LocalIdentityPoolBuilder::credentials_from`](super::LocalIdentityPoolBuilder::credentials_from).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LocalAssumeRole {
+    /// The role that the pool chose, or the caller of STS.
+    pub role_arn: String,
+    /// `CognitoIdentityCredentials` in the enhanced flow.
+    pub role_session_name: String,
+    /// How long the credentials shall live, in seconds.
+    pub duration_seconds: i32,
+    /// The identity that the credentials are for.
+    pub identity_id: String,
+    /// The session tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where credentials come from if the pool does not make them.
+pub(super) type Upstream =
+    Box<dyn Fn(LocalAssumeRole) -> BoxFuture<'static, Result<Credentials, BoxError>> + Send + Sync>;
 
 /// Makes and reads credentials.
 pub(super) struct Mint {

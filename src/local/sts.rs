@@ -6,20 +6,21 @@ use std::time::SystemTime;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::core::{Core, Distrust, Signer, seconds};
 use super::logins::CognitoToken;
 use super::record::LocalRequest;
+use super::respond::Answer;
 use super::roles::{Claimant, Denial};
 use super::rules::{Refusal, Rule};
-use super::sessions::{Session, split_role};
+use super::sessions::{Minted, Session, split_role};
 use super::shapes::{Text, lower_camel};
 use super::sigv4::Scope;
 use super::tokens::{Algorithm, Jwt};
-use super::wire::response;
+use super::wire::{content_type, response};
 use super::{model, shapes};
 
 /// The duration of a session unless the call says otherwise.
@@ -27,30 +28,61 @@ const DEFAULT_SECONDS: i64 = 3600;
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
+/// The parameters of a request; the first of a name counts.
+pub(super) struct Form(BTreeMap<String, String>);
+
+impl Form {
+    pub(super) fn parse(body: &[u8]) -> Self {
+        let body = String::from_utf8_lossy(body);
+        let mut parameters = BTreeMap::new();
+        for pair in body.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decode = |text: &str| {
+                percent_decode_str(&text.replace('+', " "))
+                    .decode_utf8_lossy()
+                    .into_owned()
+            };
+            parameters.entry(decode(name)).or_insert_with(|| decode(value));
+        }
+        Self(parameters)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(super) fn action(&self) -> &str {
+        self.get("Action").unwrap_or_default()
+    }
+}
+
+/// Whether a request speaks the query protocol.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    content_type(headers).starts_with("application/x-www-form-urlencoded")
+}
+
 /// Answers a request to STS.
 pub(super) fn answer(
     core: &Core,
     request: &Request<Bytes>,
+    form: &Form,
     now: SystemTime,
     record: &mut LocalRequest,
-) -> Result<Response<Bytes>, Refusal> {
-    let parameters = parameters(request.body());
-    let action = parameters.get("Action").map(String::as_str).unwrap_or_default();
-    record.operation = action.to_owned();
-    let request_id = record.request_id.clone();
-    let result = match action {
-        "GetCallerIdentity" => caller_identity(core, request, now, record)?,
-        "AssumeRoleWithWebIdentity" => assume_role(core, &parameters, now, record)?,
-        _ => {
-            let version = parameters.get("Version").map(String::as_str).unwrap_or_default();
-            return Err(Rule::StsUnknownAction.refuse(&[&action, &version]));
-        }
-    };
+) -> Result<Answer, Refusal> {
+    match form.action() {
+        "GetCallerIdentity" => caller_identity(core, request, now, record).map(Answer::Xml),
+        "AssumeRoleWithWebIdentity" => assume_role(core, form, now, record),
+        action => Err(Rule::StsUnknownAction.refuse(&[&action, &form.get("Version").unwrap_or_default()])),
+    }
+}
+
+/// An answer in STS's form.
+pub(super) fn success(action: &str, result: &str, request_id: &str) -> Response<Bytes> {
     let body = format!(
         "<{action}Response xmlns=\"{NAMESPACE}\"><{action}Result>{result}</{action}Result>\
          <ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{action}Response>"
     );
-    Ok(response(200, "text/xml", body))
+    response(200, "text/xml", body)
 }
 
 /// A refusal in STS's form.
@@ -95,18 +127,13 @@ fn caller_identity(
 }
 
 /// Exchanges a token of the pool for credentials of a role that the caller chose.
-fn assume_role(
-    core: &Core,
-    parameters: &BTreeMap<String, String>,
-    now: SystemTime,
-    record: &mut LocalRequest,
-) -> Result<String, Refusal> {
+fn assume_role(core: &Core, form: &Form, now: SystemTime, record: &mut LocalRequest) -> Result<Answer, Refusal> {
     let mut broken = Vec::new();
     let mut text = |name: &str, limits: &Text| {
-        let value = parameters.get(name).map(String::as_str).unwrap_or_default();
+        let value = form.get(name).unwrap_or_default();
         let path = lower_camel(name);
         let report = |constraint: String| shapes::broken(value, &path, &constraint);
-        match parameters.contains_key(name) {
+        match form.get(name).is_some() {
             true => broken.extend(limits.broken_by(value).into_iter().map(report)),
             false => broken.push(format!(
                 "Value null at '{path}' failed to satisfy constraint: Member must not be null"
@@ -117,11 +144,11 @@ fn assume_role(
     let role_arn = text("RoleArn", &model::sts::ROLE_ARN);
     let session_name = text("RoleSessionName", &model::sts::SESSION_NAME);
     let token = text("WebIdentityToken", &model::sts::TOKEN);
-    if parameters.contains_key("Policy") {
+    if form.get("Policy").is_some() {
         text("Policy", &model::sts::POLICY);
     }
     let (shortest, longest) = model::sts::DURATION;
-    let duration = match parameters.get("DurationSeconds") {
+    let duration = match form.get("DurationSeconds") {
         None => DEFAULT_SECONDS,
         Some(given) => match given.parse::<i64>() {
             Ok(seconds) if (shortest..=longest).contains(&seconds) => seconds,
@@ -138,7 +165,7 @@ fn assume_role(
         },
     };
     shapes::refuse(Rule::StsConstraint, &broken)?;
-    let policy = parameters.get("Policy");
+    let policy = form.get("Policy");
     if policy.is_some_and(|policy| serde_json::from_str::<Map<String, Value>>(policy).is_err()) {
         return Err(Rule::StsPolicy.into());
     }
@@ -189,15 +216,15 @@ fn assume_role(
         tags,
         expires: now.saturating_add(duration),
     };
-    let minted = core
-        .mint
-        .mint(&session)
-        .ok_or_else(|| Rule::Internal.refuse(&[&"no credentials were made"]))?;
-    record.issued_access_key_id = Some(minted.access_key_id.clone());
+    Ok(Answer::Credentials(Box::new(session)))
+}
+
+/// The result of AssumeRoleWithWebIdentity.
+pub(super) fn credentials(core: &Core, session: &Session, minted: &Minted) -> String {
     let expiration = DateTime::from_secs(minted.expires)
         .fmt(Format::DateTime)
         .unwrap_or_default();
-    Ok(format!(
+    format!(
         "<SubjectFromWebIdentityToken>{}</SubjectFromWebIdentityToken><Audience>{}</Audience>\
          <AssumedRoleUser><Arn>{}</Arn><AssumedRoleId>{}</AssumedRoleId></AssumedRoleUser>\
          <Credentials><SessionToken>{}</SessionToken><SecretAccessKey>{}</SecretAccessKey>\
@@ -206,11 +233,11 @@ fn assume_role(
         escape(&session.pool_id),
         escape(&session.arn()),
         escape(&session.user_id()),
-        minted.session_token,
-        minted.secret_access_key,
-        minted.access_key_id,
+        escape(&minted.session_token),
+        escape(&minted.secret_access_key),
+        escape(&minted.access_key_id),
         escape(&core.settings.issuer_host),
-    ))
+    )
 }
 
 fn distrust(distrust: Distrust) -> Refusal {
@@ -222,22 +249,6 @@ fn distrust(distrust: Distrust) -> Refusal {
         Distrust::Time(how) => Rule::StsSignatureTime.refuse(&[&how]),
         Distrust::Expired => Rule::StsSignerExpired.into(),
     }
-}
-
-/// The parameters of a form; the first of a name counts.
-fn parameters(body: &[u8]) -> BTreeMap<String, String> {
-    let body = String::from_utf8_lossy(body);
-    let mut parameters = BTreeMap::new();
-    for pair in body.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let decode = |text: &str| {
-            percent_decode_str(&text.replace('+', " "))
-                .decode_utf8_lossy()
-                .into_owned()
-        };
-        parameters.entry(decode(name)).or_insert_with(|| decode(value));
-    }
-    parameters
 }
 
 /// Text for XML, without the characters that XML 1.0 cannot hold.

@@ -15,6 +15,8 @@ use crate::token::TokenClaims;
 /// be explained that [`Logins`] would not take; for a guest there are none. Times are compared with `now`. The tokens are read
 /// but not verified, and no cause holds one.
 ///
+/// For [`Logins`]: `logins.providers().map(|provider| (provider, logins.expose_secret(provider).unwrap_or_default()))`.
+///
 /// An error of this crate has its causes already: [`Error::causes`](crate::Error::causes).
 ///
 /// ```

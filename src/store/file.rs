@@ -28,8 +28,8 @@ const MAX_SIZE: u64 = 16 * 1024 * 1024;
 /// left as it is.
 ///
 /// Within a tokio runtime (feature `rt-tokio`) the disk is waited for on the runtime's blocking threads, otherwise on the
-/// caller's. A change takes a write to the disk itself (`fsync`), milliseconds as a rule. On network file systems that cannot
-/// lock files changes fail.
+/// caller's. A change takes a write to the disk itself (`fsync`), milliseconds as a rule. A process that is suspended in the middle
+/// of one holds up the others' changes, but not their reads. On network file systems that cannot lock files changes fail.
 ///
 /// ```
 /// # use cognito_identity_pool::{Error, FileStore, IdentityId, IdentityPoolId, IdentityStore, StoreKey, Swapped};
@@ -143,7 +143,7 @@ fn read(path: &Path) -> Result<Contents, StoreError> {
     let Some(file) = open_regular(path, OpenOptions::new().read(true))? else {
         // Without its directory the store is out of reach (a disk that is not mounted yet, say), which is not "absent".
         return match path.parent().map(Path::metadata) {
-            Some(Ok(_)) => Ok(Contents {
+            Some(Ok(directory)) if directory.is_dir() => Ok(Contents {
                 version: VERSION,
                 identities: BTreeMap::new(),
             }),

@@ -1,7 +1,7 @@
 //! How a [`TokenVendor`] is made.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::cache::{Cache, Variant};
@@ -10,6 +10,7 @@ use super::limit::Bucket;
 use super::request::PrincipalTags;
 use super::setup::{Setup, setup_methods};
 use super::{Inner, TokenVendor};
+use crate::clock::{Clock, Timer};
 use crate::error::Error;
 use crate::service::{IdentityService, sleep_impl, time_source};
 use crate::token::TokenDuration;
@@ -111,6 +112,7 @@ impl TokenVendorBuilder {
     pub fn build(self) -> Result<TokenVendor, Error> {
         let service = self.setup.service()?;
         let app = self.setup.app()?;
+        let clock = Clock::new(time_source(Some(app)));
         let exchange = IdentityService::new(self.setup.pool()?, &self.setup.settings, Some(app))?;
         Ok(TokenVendor {
             inner: Arc::new(Inner {
@@ -127,9 +129,11 @@ impl TokenVendorBuilder {
                 personal_user_ids: self.personal_user_ids,
                 guest_claims: self.guest_claims,
                 denied: super::denied::Denied::default(),
+                ready: Mutex::default(),
                 account_id: self.account_id,
-                time: time_source(Some(app)),
-                sleep: sleep_impl(Some(app))?,
+                started: clock.now(),
+                clock,
+                timer: Timer::new(Some(sleep_impl(Some(app))?)),
             }),
         })
     }

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 use super::request::PrincipalTags;
+use crate::clock::{Expiry, Now};
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
 use crate::token::TokenDuration;
@@ -54,16 +55,7 @@ struct Slot<V> {
 
 struct Kept<V> {
     value: V,
-    /// In milliseconds since the epoch, by the clock that `get` is given.
-    serves_from: i64,
-    serves_until: i64,
-}
-
-impl<V> Kept<V> {
-    /// A clock set back before the value was received says nothing about its age.
-    fn serves(&self, now: i64) -> bool {
-        (self.serves_from..self.serves_until).contains(&now)
-    }
+    serves: Expiry,
 }
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
@@ -84,7 +76,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     }
 
     /// The value, if it still serves.
-    pub(super) fn get(&self, user: &DeveloperUserId, variant: &Variant, now: i64) -> Option<V> {
+    pub(super) fn get(&self, user: &DeveloperUserId, variant: &Variant, now: Now) -> Option<V> {
         let mut state = self.lock();
         state.counter += 1;
         let used = state.counter;
@@ -96,7 +88,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         slot.used = used;
         slot.value
             .as_ref()
-            .filter(|kept| kept.serves(now))
+            .filter(|kept| !kept.serves.is_over(now))
             .map(|kept| kept.value.clone())
     }
 
@@ -107,7 +99,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         user: &DeveloperUserId,
         variant: &Variant,
         fresh: bool,
-        now: i64,
+        now: Now,
         start: impl FnOnce(Ticket) -> BoxFuture<'static, Result<V, Error>>,
     ) -> Found<V> {
         let mut state = self.lock();
@@ -119,7 +111,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             .and_then(|slots| slots.iter_mut().find(|s| s.variant == *variant))
         {
             slot.used = counter;
-            if let Some(kept) = slot.value.as_ref().filter(|kept| !fresh && kept.serves(now)) {
+            if let Some(kept) = slot.value.as_ref().filter(|kept| !fresh && !kept.serves.is_over(now)) {
                 return Found::Value(kept.value.clone());
             }
             if let Some(flight) = slot.flight.as_ref().and_then(WeakShared::upgrade) {
@@ -147,7 +139,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     }
 
     /// What a flight brought. Nothing is kept if the user was evicted meanwhile.
-    pub(super) fn land(&self, user: &DeveloperUserId, ticket: Ticket, brought: Option<(V, i64, i64)>) {
+    pub(super) fn land(&self, user: &DeveloperUserId, ticket: Ticket, brought: Option<(V, Expiry)>) {
         let mut state = self.lock();
         let Some(slots) = state.users.get_mut(user) else { return };
         let Some(at) = slots.iter().position(|slot| slot.ticket == ticket) else {
@@ -155,12 +147,8 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         };
         let slot = &mut slots[at];
         slot.flight = None;
-        if let Some((value, serves_from, serves_until)) = brought {
-            slot.value = Some(Kept {
-                value,
-                serves_from,
-                serves_until,
-            });
+        if let Some((value, serves)) = brought {
+            slot.value = Some(Kept { value, serves });
         } else if slot.value.is_none() {
             slots.swap_remove(at);
             let empty = slots.is_empty();
@@ -187,9 +175,9 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
 impl<V> State<V> {
     /// Drops what serves nobody any more, and then the least recently used, until an eighth is free: one walk pays for many
     /// insertions.
-    fn make_room(&mut self, capacity: usize, now: i64) {
+    fn make_room(&mut self, capacity: usize, now: Now) {
         let serves = |slot: &Slot<V>| {
-            slot.value.as_ref().is_some_and(|kept| kept.serves(now))
+            slot.value.as_ref().is_some_and(|kept| !kept.serves.is_over(now))
                 || slot.flight.as_ref().is_some_and(|flight| flight.upgrade().is_some())
         };
         self.retain(serves);

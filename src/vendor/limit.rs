@@ -25,13 +25,13 @@ impl Bucket {
     }
 
     /// Takes one at `now` (time since any fixed moment): how long to wait for it, or, if that is longer than `patience`,
-    /// nothing is taken and the error says when to come again.
+    /// nothing is taken and the error says when to come again. `patience` is the same in every call.
     pub(super) fn take(&self, now: Duration, patience: Duration) -> Result<Duration, Duration> {
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now);
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back far leaves a debt that nobody made.
-        let debt = full_at.saturating_sub(now);
-        let from = if debt > self.depth.saturating_mul(64) {
+        // More debt than can be made: the clock was set back.
+        let most = self.depth.saturating_add(nanos(patience)).saturating_add(self.interval);
+        let from = if full_at.saturating_sub(now) > most {
             now
         } else {
             (*full_at).max(now)
@@ -44,6 +44,10 @@ impl Bucket {
         *full_at = next;
         Ok(wait)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

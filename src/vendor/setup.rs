@@ -58,35 +58,30 @@ macro_rules! setup_methods {
         /// Takes HTTP client, credentials, identity cache, sleep, time source, app name, FIPS and dual-stack from the app's
         /// config. Its timeouts, retries, region and endpoint are left alone: they were chosen for other services. An endpoint
         /// for this very service (`AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or a profile's service section) is taken.
-        #[must_use]
         pub fn configure(mut self, config: &aws_types::SdkConfig) -> Self {
             self.setup.app = Some(config.clone());
             self
         }
 
         /// The URL of Cognito, e.g. that of a [`LocalIdentityPool`](crate::LocalIdentityPool). By default that of the region.
-        #[must_use]
         pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
             self.setup.settings.endpoint_url = Some(url.into());
             self
         }
 
         /// The region of the calls. By default the pool's.
-        #[must_use]
         pub fn region(mut self, region: impl Into<String>) -> Self {
             self.setup.settings.region = Some(region.into());
             self
         }
 
         /// The timeouts of the calls. By default 3.1 s to connect, 5 s per attempt, 12 s per call.
-        #[must_use]
         pub fn timeout_config(mut self, timeouts: aws_smithy_types::timeout::TimeoutConfig) -> Self {
             self.setup.settings.timeouts = Some(timeouts);
             self
         }
 
         /// How calls are repeated. By default as the SDK does: at most 3 attempts.
-        #[must_use]
         pub fn retry_config(mut self, retries: aws_smithy_types::retry::RetryConfig) -> Self {
             self.setup.settings.retries = Some(retries);
             self

@@ -9,6 +9,7 @@ use super::Call;
 use crate::local::core::Core;
 use crate::local::directory::{Life, Link};
 use crate::local::pools::Pool;
+use crate::local::respond::Answer;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::tokens::Issue;
 use crate::local::{logins, model, shapes};
@@ -26,7 +27,7 @@ struct GetToken {
     token_duration: Option<i64>,
 }
 
-pub(super) fn get_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn get_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetToken = call.input()?;
     let (pool_id, now) = (input.identity_pool_id, call.now());
     let mut state = call.core.state();
@@ -87,7 +88,7 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
         tags,
         lifetime,
     })?;
-    Ok(json!({ "IdentityId": id, "Token": token }))
+    Ok(Answer::Json(json!({ "IdentityId": id, "Token": token })))
 }
 
 /// The developer login among the logins: the key that is the pool's developer provider.
@@ -134,7 +135,7 @@ struct Merge {
     identity_pool_id: String,
 }
 
-pub(super) fn merge(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn merge(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Merge = call.input()?;
     let mut state = call.core.state();
     let pool = state.pool(&input.identity_pool_id)?;
@@ -159,7 +160,7 @@ pub(super) fn merge(call: &mut Call<'_>) -> Result<Value, Refusal> {
         .directory
         .join(&destination, &[source].into(), &BTreeSet::new(), call.now())?;
     call.record.identity_id = Some(destination.clone());
-    Ok(json!({ "IdentityId": destination }))
+    Ok(Answer::Json(json!({ "IdentityId": destination })))
 }
 
 #[derive(Deserialize)]
@@ -171,7 +172,7 @@ struct Unlink {
     developer_user_identifier: String,
 }
 
-pub(super) fn unlink(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Unlink = call.input()?;
     let mut state = call.core.state();
     let pool = state.pool(&input.identity_pool_id)?;
@@ -186,7 +187,7 @@ pub(super) fn unlink(call: &mut Call<'_>) -> Result<Value, Refusal> {
         user: input.developer_user_identifier,
     };
     state.directory.unlink(&input.identity_id, &link, call.now())?;
-    Ok(Value::Null)
+    Ok(Answer::Json(Value::Null))
 }
 
 #[derive(Deserialize)]
@@ -202,7 +203,7 @@ struct Lookup {
 /// The most user ids of a page.
 const PAGE: usize = 60;
 
-pub(super) fn lookup(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn lookup(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Lookup = call.input()?;
     let state = call.core.state();
     let pool = state.pool(&input.identity_pool_id)?;
@@ -235,7 +236,9 @@ pub(super) fn lookup(call: &mut Call<'_>) -> Result<Value, Refusal> {
     }
     call.record.identity_id = Some(id.to_owned());
     if let (Some(user), Some(_)) = (&input.developer_user_identifier, &input.identity_id) {
-        return Ok(json!({ "IdentityId": id, "DeveloperUserIdentifierList": [user] }));
+        return Ok(Answer::Json(
+            json!({ "IdentityId": id, "DeveloperUserIdentifierList": [user] }),
+        ));
     }
     let users: Vec<&str> = identity
         .links
@@ -258,5 +261,5 @@ pub(super) fn lookup(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if end < users.len() {
         output["NextToken"] = Value::from(end.to_string());
     }
-    Ok(output)
+    Ok(Answer::Json(output))
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::local::directory::{Identity, Life};
+use crate::local::respond::Answer;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::wire::timestamp;
 
@@ -14,12 +15,12 @@ struct Describe {
     identity_id: String,
 }
 
-pub(super) fn describe(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn describe(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Describe = call.input()?;
     let state = call.core.state();
     let identity = state.directory.get(&input.identity_id)?;
     call.record.identity_pool_id = Some(identity.pool.clone());
-    Ok(description(&input.identity_id, identity))
+    Ok(Answer::Json(description(&input.identity_id, identity)))
 }
 
 /// An IdentityDescription; a guest has no logins in it.
@@ -42,13 +43,13 @@ struct Delete {
     identity_ids_to_delete: Vec<String>,
 }
 
-pub(super) fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn delete(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Delete = call.input()?;
     let mut state = call.core.state();
     for id in &input.identity_ids_to_delete {
         state.directory.delete(id);
     }
-    Ok(json!({ "UnprocessedIdentityIds": [] }))
+    Ok(Answer::Json(json!({ "UnprocessedIdentityIds": [] })))
 }
 
 #[derive(Deserialize)]
@@ -60,7 +61,7 @@ struct List {
     hide_disabled: Option<bool>,
 }
 
-pub(super) fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn list(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: List = call.input()?;
     let state = call.core.state();
     state.pool(&input.identity_pool_id)?;
@@ -86,5 +87,5 @@ pub(super) fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if shown.peek().is_some() {
         output["NextToken"] = Value::from(last.to_string());
     }
-    Ok(output)
+    Ok(Answer::Json(output))
 }

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::local::core::Core;
 use crate::local::pools::{Pool, PoolSettings, RoleMapping, State, TagMap};
+use crate::local::respond::Answer;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::sessions::split_role;
 
 /// The most tags of a pool.
 const MAX_TAGS: usize = 50;
 
-pub(super) fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn create(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let mut settings: PoolSettings = call.input()?;
     settings.identity_pool_id = call.new_id();
     call.record.identity_pool_id = Some(settings.identity_pool_id.clone());
@@ -23,7 +24,7 @@ pub(super) fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
         settings,
         ..Pool::default()
     })?;
-    Ok(output)
+    Ok(Answer::Json(output))
 }
 
 #[derive(Deserialize)]
@@ -32,19 +33,21 @@ struct PoolId {
     identity_pool_id: String,
 }
 
-pub(super) fn describe(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn describe(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
-    output(&call.core.state().pool(&input.identity_pool_id)?.settings)
+    Ok(Answer::Json(output(
+        &call.core.state().pool(&input.identity_pool_id)?.settings,
+    )?))
 }
 
-pub(super) fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn delete(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
     call.core.state().remove_pool(&input.identity_pool_id)?;
-    Ok(Value::Null)
+    Ok(Answer::Json(Value::Null))
 }
 
 /// A full replacement: what is left out is reset, but for the developer provider's name, which cannot change.
-pub(super) fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn update(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let mut settings: PoolSettings = call.input()?;
     let mut state = call.core.state();
     let pool = state.pool_mut(&settings.identity_pool_id)?;
@@ -59,7 +62,7 @@ pub(super) fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
         settings.developer_provider_name = Some(fixed.clone());
     }
     pool.settings = settings;
-    output(&pool.settings)
+    Ok(Answer::Json(output(&pool.settings)?))
 }
 
 #[derive(Deserialize)]
@@ -69,7 +72,7 @@ struct ListPools {
     next_token: Option<String>,
 }
 
-pub(super) fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn list(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: ListPools = call.input()?;
     let state = call.core.state();
     let start = match &input.next_token {
@@ -85,7 +88,7 @@ pub(super) fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if rest.next().is_some() {
         output["NextToken"] = Value::from(end.to_string());
     }
-    Ok(output)
+    Ok(Answer::Json(output))
 }
 
 #[derive(Deserialize)]
@@ -96,7 +99,7 @@ struct SetRoles {
     role_mappings: Option<BTreeMap<String, RoleMapping>>,
 }
 
-pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: SetRoles = call.input()?;
     let mut state = call.core.state();
     let pool = state.pool_mut(&input.identity_pool_id)?;
@@ -124,7 +127,7 @@ pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
     }
     pool.roles = input.roles;
     pool.role_mappings = mappings;
-    Ok(Value::Null)
+    Ok(Answer::Json(Value::Null))
 }
 
 /// A provider of the pool; a user pool with its client id behind a colon.
@@ -150,7 +153,7 @@ fn is_mapped_provider(settings: &PoolSettings, key: &str) -> bool {
         || arns.any(|arn| arn == key || arn.split_once(":oidc-provider/").is_some_and(|(_, host)| host == key))
 }
 
-pub(super) fn get_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn get_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
     let state = call.core.state();
     let pool = state.pool(&input.identity_pool_id)?;
@@ -158,7 +161,7 @@ pub(super) fn get_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if !pool.role_mappings.is_empty() {
         answer["RoleMappings"] = output(&pool.role_mappings)?;
     }
-    Ok(answer)
+    Ok(Answer::Json(answer))
 }
 
 #[derive(Deserialize)]
@@ -170,7 +173,7 @@ struct TagMapInput {
     principal_tags: Option<BTreeMap<String, String>>,
 }
 
-pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: TagMapInput = call.input()?;
     let mut state = call.core.state();
     let map = TagMap {
@@ -180,10 +183,10 @@ pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let pool = state.pool_mut(&input.identity_pool_id)?;
     let answer = tag_map(&input.identity_pool_id, &input.identity_provider_name, &map);
     pool.tag_maps.insert(input.identity_provider_name, map);
-    Ok(answer)
+    Ok(Answer::Json(answer))
 }
 
-pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: TagMapInput = call.input()?;
     let state = call.core.state();
     let pool = state.pool(&input.identity_pool_id)?;
@@ -192,7 +195,11 @@ pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Value, Refusal> {
         .get(&input.identity_provider_name)
         .cloned()
         .unwrap_or_default();
-    Ok(tag_map(&input.identity_pool_id, &input.identity_provider_name, &map))
+    Ok(Answer::Json(tag_map(
+        &input.identity_pool_id,
+        &input.identity_provider_name,
+        &map,
+    )))
 }
 
 fn tag_map(pool: &str, provider: &str, map: &TagMap) -> Value {
@@ -214,7 +221,7 @@ struct Tagging {
     tag_keys: Vec<String>,
 }
 
-pub(super) fn tag(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn tag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Tagging = call.input()?;
     let mut state = call.core.state();
     let pool = tagged(call.core, &mut state, &input.resource_arn)?;
@@ -224,24 +231,24 @@ pub(super) fn tag(call: &mut Call<'_>) -> Result<Value, Refusal> {
         return Err(Rule::TagLimit.into());
     }
     pool.settings.identity_pool_tags = tags;
-    Ok(json!({}))
+    Ok(Answer::Json(json!({})))
 }
 
-pub(super) fn untag(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn untag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Tagging = call.input()?;
     let mut state = call.core.state();
     let pool = tagged(call.core, &mut state, &input.resource_arn)?;
     pool.settings
         .identity_pool_tags
         .retain(|key, _| !input.tag_keys.contains(key));
-    Ok(json!({}))
+    Ok(Answer::Json(json!({})))
 }
 
-pub(super) fn list_tags(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn list_tags(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Tagging = call.input()?;
     let mut state = call.core.state();
     let pool = tagged(call.core, &mut state, &input.resource_arn)?;
-    Ok(json!({ "Tags": pool.settings.identity_pool_tags }))
+    Ok(Answer::Json(json!({ "Tags": pool.settings.identity_pool_tags })))
 }
 
 /// The pool with this ARN.

@@ -10,14 +10,12 @@ use crate::local::core::Core;
 use crate::local::directory::Life;
 use crate::local::logins::{self, CognitoToken, VerifiedLogin};
 use crate::local::pools::State;
+use crate::local::respond::Answer;
 use crate::local::roles::{self, Claimant};
 use crate::local::rules::{Refusal, Rule};
 use crate::local::sessions::{Minted, Session};
 use crate::local::tokens::Issue;
 use crate::local::wire::timestamp;
-
-/// The life of credentials of the enhanced flow.
-const CREDENTIALS_SECONDS: i64 = 3600;
 
 /// The session name of the enhanced flow.
 const SESSION_NAME: &str = "CognitoIdentityCredentials";
@@ -34,7 +32,7 @@ struct GetId {
     logins: Option<Logins>,
 }
 
-pub(super) fn get_id(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn get_id(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetId = call.input()?;
     let now = call.now();
     let mut state = call.core.state();
@@ -57,7 +55,7 @@ pub(super) fn get_id(call: &mut Call<'_>) -> Result<Value, Refusal> {
     };
     state.directory.join(&id, &BTreeSet::new(), &links, now)?;
     call.record.identity_id = Some(id.clone());
-    Ok(json!({ "IdentityId": id }))
+    Ok(Answer::Json(json!({ "IdentityId": id })))
 }
 
 #[derive(Deserialize)]
@@ -68,13 +66,7 @@ struct GetCredentials {
     custom_role_arn: Option<String>,
 }
 
-/// Credentials that were granted and are still to be made.
-pub(in super::super) struct Grant {
-    pub(in super::super) session: Session,
-}
-
-/// Everything of GetCredentialsForIdentity but the making of the credentials.
-pub(in super::super) fn grant(call: &mut Call<'_>) -> Result<Grant, Refusal> {
+pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetCredentials = call.input()?;
     let mut state = call.core.state();
     let proven = prove(
@@ -123,20 +115,9 @@ pub(in super::super) fn grant(call: &mut Call<'_>) -> Result<Grant, Refusal> {
         identity_id: proven.identity_id,
         pool_id: proven.pool_id,
         tags,
-        expires: call.seconds().saturating_add(CREDENTIALS_SECONDS),
+        expires: call.seconds().saturating_add(call.core.settings.credentials_seconds),
     };
-    Ok(Grant { session })
-}
-
-pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Value, Refusal> {
-    let Grant { session } = grant(call)?;
-    let minted = call
-        .core
-        .mint
-        .mint(&session)
-        .ok_or_else(|| Rule::Internal.refuse(&[&"no credentials were made"]))?;
-    call.record.issued_access_key_id = Some(minted.access_key_id.clone());
-    Ok(credentials(&session.identity_id, &minted))
+    Ok(Answer::Credentials(Box::new(session)))
 }
 
 /// The answer of GetCredentialsForIdentity.
@@ -159,7 +140,7 @@ struct GetOpenIdToken {
     logins: Option<Logins>,
 }
 
-pub(super) fn get_open_id_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn get_open_id_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetOpenIdToken = call.input()?;
     let mut state = call.core.state();
     let pool_id = state.directory.get(&input.identity_id)?.pool.clone();
@@ -203,7 +184,7 @@ pub(super) fn get_open_id_token(call: &mut Call<'_>) -> Result<Value, Refusal> {
         lifetime: TOKEN_SECONDS,
     };
     let token = call.token(issue)?;
-    Ok(json!({ "IdentityId": id, "Token": token }))
+    Ok(Answer::Json(json!({ "IdentityId": id, "Token": token })))
 }
 
 /// What was shown for an identity.
@@ -297,7 +278,7 @@ struct Unlink {
     logins_to_remove: Vec<String>,
 }
 
-pub(super) fn unlink(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Unlink = call.input()?;
     let id = &input.identity_id;
     let mut state = call.core.state();
@@ -327,5 +308,5 @@ pub(super) fn unlink(call: &mut Call<'_>) -> Result<Value, Refusal> {
     for link in removed {
         state.directory.unlink(id, &link, call.now())?;
     }
-    Ok(Value::Null)
+    Ok(Answer::Json(Value::Null))
 }

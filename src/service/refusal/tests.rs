@@ -448,3 +448,47 @@ async fn what_passes_is_tried_three_times_and_what_does_not_once() {
         );
     }
 }
+
+// ---- TROUBLESHOOTING.md ----
+
+const TROUBLESHOOTING: &str = include_str!("../../../TROUBLESHOOTING.md");
+
+/// All variants, as the compiler knows them.
+macro_rules! all {
+    ($type:ident: $($name:ident)+) => {{
+        const fn complete(kind: $type) {
+            match kind {
+                $($type::$name)|+ => {}
+            }
+        }
+        let all = [$($type::$name),+];
+        all.into_iter().for_each(complete);
+        all.map(|kind| format!("{kind:?}"))
+    }};
+}
+
+#[test]
+fn troubleshooting_has_an_entry_for_every_cause_and_every_kind_of_error() {
+    let (causes, kinds) = TROUBLESHOOTING.split_once("\n## Kinds of errors\n").unwrap();
+    let named = all!(CauseKind: TokenExpired WrongPool WrongIdentity WrongRegion WrongLoginsKey ProviderNotConfigured
+        GuestsNotAllowed IdentityForbidden IdentityDeleted PoolNotFound RoleNotAssumable AccessDenied ClassicFlowDisabled ClockSkew
+        SignatureNotVerified WrongTokenKind Throttled);
+    for name in named {
+        assert!(causes.contains(&format!("\n### `{name}`\n")), "cause {name}");
+    }
+    let named = all!(ErrorKind: Configuration SignedOut SessionEnded IdentityChanged NotAuthorized IdentityNotFound
+        UserAlreadyRegistered Conflict Denied ClaimRefused Throttled Service Transport Timeout InvalidResponse Backend Store Panicked
+        Reentered Runtime);
+    for name in named {
+        assert!(kinds.contains(&format!("\n### `{name}`")), "kind {name}");
+    }
+}
+
+#[test]
+fn troubleshooting_can_be_searched_for_the_messages_that_tell_a_cause() {
+    let page = TROUBLESHOOTING.replace("\n> ", " ");
+    for row in table::rows().filter(|row| row.certain) {
+        let says = row.place().2;
+        assert!(page.contains(says), "{says}");
+    }
+}
