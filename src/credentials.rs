@@ -1,8 +1,11 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
 
 mod builder;
+#[cfg(feature = "classic-flow")]
+mod classic;
 mod events;
 mod exchange;
+mod flow;
 mod guest;
 mod hook;
 mod login;
@@ -30,6 +33,7 @@ use futures_util::future::{BoxFuture, Either, select};
 
 use self::events::EventSource;
 use self::exchange::{Cells, Snapshot};
+use self::flow::Exchange;
 use self::guest::GuestSlot;
 use self::login::Who;
 use self::memory::{Slot, Writes};
@@ -43,7 +47,10 @@ use crate::store::StoreKey;
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
+#[cfg(feature = "classic-flow")]
+pub use self::classic::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use self::events::{Event, EventKind, Events};
+pub use self::flow::Flow;
 pub use self::login::Login;
 pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::{IdentityOutcome, Session, SignIn};
@@ -93,6 +100,7 @@ pub struct CognitoCredentialsProvider {
 struct Core {
     pool: IdentityPoolId,
     service: IdentityService,
+    flow: Exchange,
     clock: Clock,
     sleep: SharedAsyncSleep,
     policy: RefreshPolicy,

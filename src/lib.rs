@@ -24,8 +24,11 @@ mod http_backend;
 mod local;
 
 pub use async_trait::async_trait;
+#[cfg(feature = "classic-flow")]
+#[cfg_attr(docsrs, doc(cfg(feature = "classic-flow")))]
+pub use credentials::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, IdentityOutcome,
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, Flow, IdentityOutcome,
     IdentityPolicy, Login, RejectionInterceptor, RejectionRetry, Session, SignIn,
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};

@@ -554,7 +554,7 @@ impl Cells {
     }
 
     async fn attempt(self: &Arc<Self>, held: &mut Held, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
-        let (role, known) = (self.login.custom_role_arn.clone(), self.settled.known());
+        let known = self.settled.known();
         let settled = known.outcome.is_some();
         let foreign = held.identity.is_some() && held.identity != known.identity;
         if settled && ((foreign && !recovering) || held.person.differs_from(&known.person)) {
@@ -579,11 +579,7 @@ impl Cells {
             }
         };
         held.used.sent.store(true, Ordering::Relaxed);
-        let exchanged = self
-            .core
-            .service
-            .get_credentials(&shown, &held.proof, role.as_deref())
-            .await?;
+        let exchanged = self.core.trade(&shown, &held.proof, &self.login).await?;
         Ok(self.adopt(exchanged, &shown, held, recovering).await?)
     }
 
@@ -600,8 +596,7 @@ impl Cells {
         let (cells, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
         held.used.sent.store(true, Ordering::Relaxed);
         let exchanged = to_its_end(self.core.with_deadline(async move {
-            let role = cells.login.custom_role_arn.as_deref();
-            let refused = match cells.core.service.get_credentials(offer.id(), &proof, role).await {
+            let refused = match cells.core.trade(offer.id(), &proof, &cells.login).await {
                 Ok(exchanged) => {
                     offer.linked().await;
                     return Ok(Ok(exchanged));
@@ -614,7 +609,9 @@ impl Cells {
                 Some(_) if recreates => offer.linked().await,
                 Some(Gone::NotFound) => offer.untouched(),
                 // It is about the login, not about the guest.
-                None if said_why && refused.remedy != Remedy::NewIdentity => offer.untouched(),
+                None if said_why && refused.remedy != Remedy::NewIdentity && cells.core.flow.is_one_call() => {
+                    offer.untouched();
+                }
                 // There is no answer, or none that says what was done.
                 _ => drop(offer),
             }
