@@ -138,11 +138,6 @@ impl Clock {
         Self { wall: source, steady }
     }
 
-    /// Both of the machine's clocks.
-    pub(crate) fn system() -> Self {
-        Self::new(SharedTimeSource::default())
-    }
-
     /// Two clocks that a test sets independently; `steady` is in milliseconds.
     #[allow(dead_code, reason = "for tests alone")]
     pub(crate) fn told(wall: SharedTimeSource, steady: Arc<std::sync::atomic::AtomicI64>) -> Self {

@@ -20,7 +20,7 @@ use super::hook::Hook;
 use super::login::{Login, Who};
 use super::memory::Slot;
 use super::person::Person;
-use super::session::{Expected, IdentityOutcome, Settled, SignIn};
+use super::session::{Expected, Settled, SignIn};
 use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
 use crate::clock::Expiry;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
@@ -44,6 +44,15 @@ pub(super) struct Snapshot {
     pub(super) credentials: Credentials,
     /// The same, as an identity cache answers it: with the mark that pins an operation to the session.
     pub(super) identity: Identity,
+    handed_out: sdk::HandedOut,
+}
+
+impl Snapshot {
+    /// The credentials, as a credentials provider answers them.
+    pub(super) fn hand_out(&self) -> Credentials {
+        self.handed_out.announce();
+        self.credentials.clone()
+    }
 }
 
 /// The logins that were supplied last.
@@ -108,7 +117,7 @@ impl Cells {
             .build();
         let remembered = login.subject.as_deref().and_then(|subject| core.remembered(subject));
         Arc::new_cyclic(|cells: &Weak<Self>| {
-            let (proofs, identities) = (cells.clone(), cells.clone());
+            let (proofs, identities) = (Weak::clone(cells), Weak::clone(cells));
             let proof = core.cache(policy.clone(), move |_| {
                 load(&proofs, |cells| cells.load_proof().boxed())
             });
@@ -654,15 +663,14 @@ impl Cells {
             provider: self.core.id(),
             epoch: self.epoch,
         };
-        let mut credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
-        credentials.set_property(pin);
-        let identity = sdk::pinned(credentials.clone(), pin);
+        let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
         tracing::debug!(identity_id = ?id, lifetime = ?expires.life(), epoch = self.epoch, "credentials received");
         Ok(Loaded {
             value: Snapshot {
                 identity_id: id,
+                identity: sdk::pinned(credentials.clone(), pin),
+                handed_out: sdk::HandedOut::new(&credentials, pin),
                 credentials,
-                identity,
             },
             expires: Some(expires),
         })

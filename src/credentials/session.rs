@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_credential_types::provider::{ProvideCredentials, future};
-use aws_smithy_runtime_api::client::identity::{Identity, SharedIdentityCache};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 
 use super::events::EventKind;
@@ -333,14 +333,4 @@ impl Failure for Error {
         )
         .with_hint("compare the service's `Date` with the expiration that it sent")
     }
-}
-
-/// What a hit reads from a snapshot, without a copy of the rest.
-pub(super) fn credentials_of(snapshot: &Snapshot) -> aws_credential_types::Credentials {
-    snapshot.credentials.clone()
-}
-
-/// As [`credentials_of`], in the form that an identity cache answers.
-pub(super) fn identity_of(snapshot: &Snapshot) -> Identity {
-    snapshot.identity.clone()
 }
