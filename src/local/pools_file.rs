@@ -29,7 +29,9 @@ struct Role {
 
 /// The pools and roles that a file describes.
 pub(super) fn read(text: &str) -> Result<(Vec<Pool>, Vec<LocalRole>), LocalPoolError> {
-    let file: File = serde_json::from_str(text).map_err(setting)?;
+    // By way of an object: serde would also take a list for a structure.
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(setting)?;
+    let file: File = serde_json::from_value(Value::Object(object)).map_err(setting)?;
     let pools = file.identity_pools.into_iter().map(pool).collect::<Result<_, _>>()?;
     let roles = file.roles.into_iter().map(role).collect::<Result<_, _>>()?;
     Ok((pools, roles))
