@@ -12,6 +12,7 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use bytes::Bytes;
 use secrecy::ExposeSecret;
+use tokio::runtime::Handle;
 
 use super::builder::{LocalIdentityPoolBuilder, LocalPoolError};
 use super::client::InProcess;
