@@ -254,10 +254,13 @@ impl LocalIdentityPool {
     ///
     /// A dropped call may or may not have taken effect.
     pub async fn respond(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, LocalPoolError> {
-        let sleep = SharedAsyncSleep::new(TokioSleep::new());
+        // Where there is no runtime, nothing can wait, and tokio's sleep would panic.
+        let sleep = Handle::try_current()
+            .is_ok()
+            .then(|| SharedAsyncSleep::new(TokioSleep::new()));
         self.inner
             .core
-            .respond(&request, Some(sleep))
+            .respond(&request, sleep)
             .await
             .map_err(|_| LocalPoolError::Cut)
     }
