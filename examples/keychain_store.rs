@@ -8,6 +8,7 @@
 //! ```text
 //! cargo run --example keychain_store
 //! ```
+#![allow(clippy::print_stdout, reason = "an example tells a story")]
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Amazon Cognito developer authenticated identities for the AWS SDK for Rust.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -44,6 +44,9 @@ pub use vendor::{
     IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,
     UsedClaims, UserIdentity, UserIds, VendRequest, VendedCredentials, VendedToken,
 };
+#[cfg(feature = "verify")]
+#[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
+pub use vendor::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
 
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]

@@ -20,13 +20,21 @@ fn template() -> Value {
 
 /// A part of the template as CloudFormation would make it, guests allowed.
 fn made(value: &Value) -> Value {
-    let intrinsic = value.as_object().filter(|object| object.len() == 1).and_then(|object| object.iter().next());
+    let intrinsic = value
+        .as_object()
+        .filter(|object| object.len() == 1)
+        .and_then(|object| object.iter().next());
     match (intrinsic, value) {
         (Some((name, argument)), _) if name == "Ref" => reference(argument.as_str().unwrap()).into(),
         (Some((name, argument)), _) if name == "Fn::Sub" => substituted(argument.as_str().unwrap()).into(),
         (Some((name, argument)), _) if name == "Fn::If" => made(&argument[1]),
         (Some((name, argument)), _) if name == "Fn::GetAtt" => {
-            let parts: Vec<_> = argument.as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+            let parts: Vec<_> = argument
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|part| part.as_str().unwrap())
+                .collect();
             reference(&parts.join(".")).into()
         }
         (_, Value::Object(members)) => {
@@ -117,8 +125,20 @@ async fn exchanges_with_tags(pool: &LocalIdentityPool) -> bool {
 
 async fn guest_gets_credentials(pool: &LocalIdentityPool) -> bool {
     let client = Client::new(&pool.client_config());
-    let guest = client.get_id().identity_pool_id(POOL).send().await.unwrap().identity_id.unwrap();
-    client.get_credentials_for_identity().identity_id(guest).send().await.is_ok()
+    let guest = client
+        .get_id()
+        .identity_pool_id(POOL)
+        .send()
+        .await
+        .unwrap()
+        .identity_id
+        .unwrap();
+    client
+        .get_credentials_for_identity()
+        .identity_id(guest)
+        .send()
+        .await
+        .is_ok()
 }
 
 fn trust() -> Value {
@@ -170,7 +190,12 @@ async fn each_line_of_the_trust_policy_matters() {
 #[test]
 fn users_keep_to_their_own_data_and_their_tenants() {
     let statements = &resource("AuthenticatedRole")["Policies"][0]["PolicyDocument"]["Statement"];
-    let resources: Vec<_> = statements.as_array().unwrap().iter().map(|one| one["Resource"].as_str().unwrap()).collect();
+    let resources: Vec<_> = statements
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["Resource"].as_str().unwrap())
+        .collect();
     assert_eq!(
         resources,
         [

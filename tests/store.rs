@@ -1,4 +1,5 @@
 //! Identity stores: what a file looks like after a kill, between two processes and on a full disk, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -11,7 +12,7 @@ use cognito_identity_pool::{
 };
 
 // The example is held to the same contract.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "its main is a test here")]
 #[path = "../examples/keychain_store.rs"]
 mod keychain_store;
 
@@ -165,7 +166,7 @@ async fn writers_of_different_slots_do_not_undo_each_other() {
 #[tokio::test]
 async fn a_locked_keychain_is_not_an_absent_identity() {
     let keychain = keychain();
-    let store = KeychainStore::new(keychain.clone(), "app");
+    let store = KeychainStore::new(Arc::clone(&keychain) as _, "app");
     put(&store, &guest(), &id(1)).await;
     let lock = || {
         let entry =
@@ -490,7 +491,7 @@ fn two_processes_at_once_mint_at_most_one_orphan_and_agree() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ids.json");
     let mut children = [(); 2].map(|()| spawn(&[], "mints", &path));
-    let mut said = children.each_mut().map(|child| lines(child));
+    let mut said = children.each_mut().map(lines);
     for lines in &mut said {
         assert_eq!(lines.find(|line| line == "ready").as_deref(), Some("ready"));
     }

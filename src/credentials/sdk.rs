@@ -3,9 +3,9 @@
 //! The SDK's own cache keeps credentials until they expire and cannot be told that somebody else is signed in; and it resolves
 //! the identity again for each attempt of an operation, so that a retry after a switch would be signed by the next user.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -18,29 +18,31 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Layer, Storable, StoreReplace};
 use aws_types::SdkConfig;
 
+use super::Served;
 use super::session::identity_of;
-use super::{PROVIDER_NAME, Served};
 use crate::error::Error;
 use crate::refresh::Failure;
 
 /// How many foreign resolvers are told apart before they are learnt anew.
 const MAX_KNOWN_RESOLVERS: usize = 256;
 
-/// The session in which an operation was begun. It rides on the identity of the first attempt, and later attempts find it in
-/// their config bag.
+/// The session in which an operation was begun. It rides on the credentials, from there on the identity of the first attempt, and
+/// later attempts find it in their config bag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pinned {
-    epoch: u64,
+pub(super) struct Pinned {
+    /// Of which provider the session is.
+    pub(super) provider: usize,
+    pub(super) epoch: u64,
 }
 
 impl Storable for Pinned {
     type Storer = StoreReplace<Self>;
 }
 
-/// `credentials` as an identity that pins the operation that is signed with it to the session `epoch`.
-pub(super) fn pinned(credentials: Credentials, epoch: u64) -> Identity {
+/// `credentials`, which carry `pin`, as an identity that pins the operation that is signed with it.
+pub(super) fn pinned(credentials: Credentials, pin: Pinned) -> Identity {
     let mut layer = Layer::new("CognitoIdentityPoolSession");
-    layer.store_put(Pinned { epoch });
+    layer.store_put(pin);
     let expiry = credentials.expiry();
     let identity = Identity::builder().data(credentials).property(layer.freeze());
     let identity = match expiry {
@@ -67,19 +69,14 @@ pub(super) fn identity_cache(served: Served) -> SharedIdentityCache {
     SharedIdentityCache::new(OurIdentityCache::new(served, None))
 }
 
-/// Answers for our own resolver from the session in force. What comes from another resolver but carries our name (our provider in
+/// Answers for our own resolver from the session in force. What comes from another resolver but carries our mark (our provider in
 /// another wrapper) is asked for each time; all else goes to the SDK's cache.
 struct OurIdentityCache {
     served: Served,
     partition: Option<IdentityCachePartition>,
     others: SharedIdentityCache,
-    known: Mutex<HashMap<IdentityCachePartition, Whose>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Ours,
-    Foreign,
+    /// The resolvers that have been seen to answer with somebody else's.
+    foreign: Mutex<HashSet<IdentityCachePartition>>,
 }
 
 impl OurIdentityCache {
@@ -88,32 +85,26 @@ impl OurIdentityCache {
             served,
             partition,
             others: IdentityCache::lazy().build(),
-            known: Mutex::default(),
+            foreign: Mutex::default(),
         }
     }
 
-    /// Fails an attempt of an operation that was begun in another session.
-    fn check_pin(&self, config: &ConfigBag) -> Result<(), Error> {
-        match config.load::<Pinned>() {
-            Some(pinned) if pinned.epoch != self.served.shared.current.load().epoch => Err(Error::ended()),
-            _ => Ok(()),
-        }
+    /// The session of this provider in which the operation was begun. `None` at the first attempt.
+    fn pin(&self, config: &ConfigBag) -> Option<u64> {
+        let pin = config.load::<Pinned>()?;
+        (pin.provider == self.served.shared.core.id()).then_some(pin.epoch)
     }
 
-    fn whose(&self, partition: IdentityCachePartition) -> Option<Whose> {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&partition)
-            .copied()
+    fn foreign(&self) -> MutexGuard<'_, HashSet<IdentityCachePartition>> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn learn(&self, partition: IdentityCachePartition, whose: Whose) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_KNOWN_RESOLVERS {
-            known.clear();
+    fn learn_foreign(&self, partition: IdentityCachePartition) {
+        let mut foreign = self.foreign();
+        if foreign.len() >= MAX_KNOWN_RESOLVERS {
+            foreign.clear();
         }
-        known.insert(partition, whose);
+        foreign.insert(partition);
     }
 }
 
@@ -125,49 +116,46 @@ impl ResolveCachedIdentity for OurIdentityCache {
         config: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         let partition = resolver.cache_partition();
+        let pin = self.pin(config);
+        let bound = pin.or(self.served.bound);
         if self.partition == Some(partition) {
-            if let Err(ended) = self.check_pin(config) {
-                return IdentityFuture::ready(Err(ended.into()));
-            }
-            return match self.served.shared.hit(self.served.bound, identity_of) {
+            return match self.served.shared.hit(bound, identity_of) {
                 Some(identity) => IdentityFuture::ready(Ok(identity)),
                 None => IdentityFuture::new(async move {
-                    let (_, snapshot) = self.served.shared.serve(self.served.bound).await?;
+                    let (_, snapshot) = self.served.shared.serve(bound).await?;
                     Ok(snapshot.identity.clone())
                 }),
             };
         }
-        let whose = self.whose(partition);
         let can_be_cached = components.sleep_impl().is_some() && components.time_source().is_some();
-        if whose == Some(Whose::Foreign) && can_be_cached {
+        if can_be_cached && self.foreign().contains(&partition) {
             // The reference to the resolver has to outlive the call.
             return IdentityFuture::new(async move {
                 self.others.resolve_cached_identity(resolver, components, config).await
             });
         }
         IdentityFuture::new(async move {
-            if whose == Some(Whose::Ours) {
-                self.check_pin(config)?;
+            let in_force = || self.served.shared.current.load().epoch;
+            if pin.is_some_and(|epoch| epoch != in_force()) {
+                return Err(Error::ended().into());
             }
             let identity = resolver.resolve_identity(components, config).await?;
             let credentials = identity.data::<Credentials>();
-            let Some(ours) = credentials.filter(|credentials| carries_our_name(credentials)) else {
-                self.learn(partition, Whose::Foreign);
+            let Some((credentials, pin)) = credentials.and_then(|ours| Some((ours, *ours.get_property::<Pinned>()?)))
+            else {
+                self.learn_foreign(partition);
                 return Ok(identity);
             };
-            self.learn(partition, Whose::Ours);
-            // A first attempt learns here that it is ours, and a later one has passed the check above.
-            match self.served.shared.epoch_of(ours.access_key_id()) {
-                Some(epoch) => Ok(pinned(ours.clone(), epoch)),
-                None => Ok(identity),
+            if pin.provider != self.served.shared.core.id() {
+                // Another provider's, which has its own sessions.
+                return Ok(identity);
             }
+            if bound.is_some_and(|epoch| epoch != pin.epoch) || in_force() != pin.epoch {
+                return Err(Error::ended().into());
+            }
+            Ok(pinned(credentials.clone(), pin))
         })
     }
-}
-
-/// Credentials tell their provider's name in their `Debug` form alone; a test holds on to that.
-fn carries_our_name(credentials: &Credentials) -> bool {
-    format!("{credentials:?}").contains(PROVIDER_NAME)
 }
 
 impl fmt::Debug for OurIdentityCache {
