@@ -20,7 +20,7 @@ use axum::http::HeaderValue;
 use backend::{Backend, User};
 use cognito_identity_pool::{
     CognitoCredentialsProvider, ErrorKind, GuestClaims, HttpBackend, HttpBackendBuilder, IdentityId, IdentityOutcome,
-    LocalFault, Login, Logins, TokenVendor, TokenVendorBuilder, UserIds,
+    LocalFault, Login, Logins, TokenVendor, TokenVendorBuilder, TokenVerifier, UserIds,
 };
 use common::{PROVIDER, Stage};
 use handler::Function;
@@ -69,8 +69,14 @@ impl App {
             ("alice@example.com", user("wonderland", "user-7f3a")),
             ("bob@example.com", user("builder", "user-c41d")),
         ];
+        let verifier = TokenVerifier::builder(stage.pool.identity_pool_id(), PROVIDER)
+            .configure(&stage.pool.backend_config())
+            .jwks_uri(stage.pool.jwks_uri())
+            .build()
+            .unwrap();
         let backend = Backend::new(
             change(vendor).build().unwrap(),
+            verifier,
             HeaderValue::from_static(ORIGIN),
             users.into(),
         );
@@ -465,6 +471,53 @@ async fn a_failure_of_aws_is_a_word_to_the_client() {
         let answer = app.identity(&session).await;
         assert_eq!((answer.status, &*answer.text), (status, text));
     }
+}
+
+async fn profile(app: &App, token: &str) -> (u16, Value) {
+    let request = app.http.get(format!("{}/profile", app.url)).bearer_auth(token);
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_second_service_knows_the_user_by_a_verified_token() {
+    let app = App::start().await;
+    let vended = app.identity(&app.alice().await).await;
+    let expected = json!({ "identityId": vended.member("identityId"), "user": "user-7f3a" });
+    assert_eq!(profile(&app, &vended.member("token")).await, (200, expected));
+}
+
+#[tokio::test]
+async fn the_second_service_refuses_what_is_not_verified() {
+    let app = App::start().await;
+    let token = app.identity(&app.alice().await).await.member("token");
+    let [head, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else {
+        panic!("{token}")
+    };
+    let other = App::start().await;
+    let foreign = other.identity(&other.alice().await).await.member("token");
+    let bobs = app
+        .identity(&app.signed_in("bob@example.com", "builder").await)
+        .await
+        .member("token");
+    let none = base64_simd::URL_SAFE_NO_PAD.encode_to_string(r#"{"alg":"none"}"#);
+    let swapped = bobs.split('.').nth(1).unwrap();
+    for (what, token) in [
+        ("another pool's", foreign),
+        ("unsigned", format!("{none}.{claims}.")),
+        (
+            "bob's claims under alice's signature",
+            format!("{head}.{swapped}.{signature}"),
+        ),
+        ("cut off", token[..token.len() - 8].to_owned()),
+        ("nonsense", "canary".to_owned()),
+        ("the session", app.alice().await),
+    ] {
+        let (status, body) = profile(&app, &token).await;
+        assert_eq!((status, body), (401, json!({ "error": "invalid_token" })), "{what}");
+    }
+    app.stage.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(profile(&app, &token).await.0, 401, "expired");
 }
 
 // ---- lambda_backend ----

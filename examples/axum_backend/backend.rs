@@ -5,6 +5,7 @@
 //! POST /sign-in       {"email", "password"}         the session becomes a user's, under a new id
 //! POST /sign-out                                    it ends
 //! POST /aws/identity  what `HttpBackend` sends      the user's identity and token
+//! GET  /profile       with that token as bearer     who it is: a service that knows no sessions
 //! ```
 //!
 //! A session is sent as a bearer (apps) or as a cookie (browsers).
@@ -19,11 +20,11 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, RETRY_AFT
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cognito_identity_pool::{
-    DeveloperUserId, Error, ErrorKind, GuestClaim, HttpRefusal, IdentityId, Logins, TokenVendor, VendRequest,
-    VendedToken,
+    DeveloperUserId, Error, ErrorKind, GuestClaim, HttpRefusal, IdentityId, Logins, TokenVendor, TokenVerifier,
+    VendRequest, VendedToken, VerifiedToken,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,7 @@ const LARGEST_BODY: usize = 64 * 1024;
 
 pub(crate) struct Backend {
     vendor: TokenVendor,
+    verifier: TokenVerifier,
     /// Where the app's own pages come from.
     origin: HeaderValue,
     users: HashMap<&'static str, User>,
@@ -62,9 +64,15 @@ struct Session {
 }
 
 impl Backend {
-    pub(crate) fn new(vendor: TokenVendor, origin: HeaderValue, users: HashMap<&'static str, User>) -> Arc<Self> {
+    pub(crate) fn new(
+        vendor: TokenVendor,
+        verifier: TokenVerifier,
+        origin: HeaderValue,
+        users: HashMap<&'static str, User>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             vendor,
+            verifier,
             origin,
             users,
             sessions: Mutex::default(),
@@ -77,6 +85,7 @@ impl Backend {
             .route("/sign-in", post(sign_in))
             .route("/sign-out", post(sign_out))
             .route("/aws/identity", post(aws_identity))
+            .route("/profile", get(profile))
             .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .layer(middleware::map_response(uncached))
             .with_state(Arc::clone(self))
@@ -158,7 +167,7 @@ impl From<StatusCode> for Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        tracing::warn!(?error, "no token vended");
+        tracing::warn!(?error, "refused");
         Self::Vend(HttpRefusal::from(&error))
     }
 }
@@ -348,4 +357,22 @@ fn may_be_fresh(backend: &Backend, caller: &Caller) -> bool {
         }
         may
     })
+}
+
+// ---- A service that takes the token for a bearer ----
+
+/// Whoever has a token of the pool. It is verified: a `sub` that is only read is whatever the client has written there.
+struct Verified(VerifiedToken);
+
+impl FromRequestParts<Arc<Backend>> for Verified {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, backend: &Arc<Backend>) -> Result<Self, Refusal> {
+        let token = bearer(&parts.headers).ok_or(StatusCode::UNAUTHORIZED)?;
+        Ok(Self(backend.verifier.verify(token).await?))
+    }
+}
+
+async fn profile(Verified(token): Verified) -> Json<serde_json::Value> {
+    Json(json!({ "identityId": token.identity_id(), "user": token.user_id().as_str() }))
 }

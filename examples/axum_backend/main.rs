@@ -17,6 +17,7 @@ use axum::http::HeaderValue;
 use backend::{Backend, User};
 use cognito_identity_pool::{
     CognitoCredentialsProvider, Error, GuestClaims, HttpBackend, LocalClock, LocalIdentityPool, Login, TokenVendor,
+    TokenVerifier,
 };
 use serde_json::{Value, json};
 
@@ -29,6 +30,10 @@ async fn serve(pool: &LocalIdentityPool) -> anyhow::Result<String> {
         .configure(&pool.backend_config())
         .guest_claims(claims)
         .build()?;
+    let verifier = TokenVerifier::builder(pool.identity_pool_id(), PROVIDER)
+        .configure(&pool.backend_config())
+        .jwks_uri(pool.jwks_uri())
+        .build()?;
     let users = [(
         "alice@example.com",
         User {
@@ -38,7 +43,7 @@ async fn serve(pool: &LocalIdentityPool) -> anyhow::Result<String> {
     )];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let routes = Backend::new(vendor, HeaderValue::from_str(&url)?, users.into()).routes();
+    let routes = Backend::new(vendor, verifier, HeaderValue::from_str(&url)?, users.into()).routes();
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(url)
 }
@@ -102,12 +107,23 @@ async fn main() -> anyhow::Result<()> {
     sts.get_caller_identity().send().await?;
     println!("5 alice    calls AWS");
 
+    let token = post("/aws/identity", Some(&session), json!({ "reason": "forced" })).await?;
+    let profile = http
+        .get(format!("{url}/profile"))
+        .bearer_auth(text(&token["token"]))
+        .send()
+        .await?;
+    println!(
+        "6 alice    shows her token to a service, which verifies it: {}",
+        profile.text().await?
+    );
+
     post("/sign-out", Some(&session), json!({})).await?;
     clock.advance(Duration::from_secs(3_600));
     let refused = sts.get_caller_identity().send().await.err();
     let refusal = refused.as_ref().and_then(|error| Error::find(error));
     println!(
-        "6 alice    has signed out at the backend; an hour later: {:?}",
+        "7 alice    has signed out at the backend; an hour later: {:?}",
         refusal.map(Error::kind)
     );
     Ok(())

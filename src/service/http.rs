@@ -186,7 +186,10 @@ impl Fetch {
             return Err(Error::new(kind, format!("{} answered HTTP status {status}", self.url)));
         }
         body(response, longest).await.map_err(|cut| match cut {
-            Cut::BrokenOff { .. } => Error::new(ErrorKind::Transport, format!("the answer of {} broke off", self.url)),
+            Cut::BrokenOff { after } => Error::new(
+                ErrorKind::Transport,
+                format!("the answer of {} broke off after {after} bytes", self.url),
+            ),
             Cut::TooLong => Error::new(
                 ErrorKind::InvalidResponse,
                 format!("the answer of {} is longer than {longest} bytes", self.url),
