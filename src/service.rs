@@ -2,7 +2,7 @@
 //! hold a secret (an SDK input, output or error) leaves this room.
 
 mod explain;
-#[cfg(feature = "verify")]
+#[cfg(any(feature = "http-backend", feature = "verify"))]
 pub(crate) mod http;
 pub(crate) mod refusal;
 pub(crate) mod signed;
