@@ -169,75 +169,6 @@ async fn unsigned_operations_carry_no_authorization_header() {
     assert!(unsigned.iter().all(|request| !request.authorization), "{unsigned:?}");
 }
 
-fn classic(stage: &Stage) -> CognitoCredentialsProvider {
-    let flow = ClassicFlow::builder()
-        .authenticated_role("arn:aws:iam::123456789012:role/member")
-        .unauthenticated_role("arn:aws:iam::123456789012:role/visitor");
-    stage
-        .builder()
-        .flow(Flow::classic(flow.build().unwrap()))
-        .build()
-        .unwrap()
-}
-
-/// GetId, GetOpenIdToken, GetCredentialsForIdentity, AssumeRoleWithWebIdentity.
-fn classic_calls(stage: &Stage) -> [usize; 4] {
-    [
-        "GetId",
-        "GetOpenIdToken",
-        "GetCredentialsForIdentity",
-        "AssumeRoleWithWebIdentity",
-    ]
-    .map(|operation| stage.calls(operation))
-}
-
-#[tokio::test]
-async fn classic_developer_asks_the_backend_once_and_sts_once() {
-    let stage = Stage::start().await;
-    let (provider, backend) = (classic(&stage), stage.backend("alice"));
-    provider.switch_to(Login::developer(backend.clone()));
-    credentials(&provider).await;
-    assert_eq!((backend.calls(), classic_calls(&stage)), (1, [0, 0, 0, 1]));
-    stage.clock.advance(HOUR);
-    credentials(&provider).await;
-    assert_eq!((backend.calls(), classic_calls(&stage)), (2, [0, 0, 0, 2]));
-}
-
-#[tokio::test]
-async fn classic_developer_with_a_token_that_is_still_good_asks_sts_alone() {
-    let stage = Stage::start().await;
-    let (provider, backend) = (classic(&stage), stage.backend("alice"));
-    backend.token_seconds.store(86_400, std::sync::atomic::Ordering::SeqCst);
-    provider.switch_to(Login::developer(backend.clone()));
-    credentials(&provider).await;
-    stage.clock.advance(HOUR);
-    credentials(&provider).await;
-    assert_eq!((backend.calls(), classic_calls(&stage)), (1, [0, 0, 0, 2]));
-}
-
-#[tokio::test]
-async fn classic_guest_asks_for_id_and_token_and_role_and_later_for_token_and_role() {
-    let stage = Stage::start().await;
-    let provider = classic(&stage);
-    provider.switch_to(Login::guest());
-    credentials(&provider).await;
-    assert_eq!(classic_calls(&stage), [1, 1, 0, 1]);
-    stage.clock.advance(HOUR);
-    credentials(&provider).await;
-    assert_eq!(classic_calls(&stage), [1, 2, 0, 2]);
-}
-
-#[tokio::test]
-async fn classic_external_asks_for_id_and_token_and_role() {
-    let stage = Stage::start().await;
-    let provider = classic(&stage);
-    let issuer = stage.pool.oidc_issuer("accounts.example.com").unwrap();
-    let logins = Logins::new()
-        .with("accounts.example.com", issuer.token("subject"))
-        .unwrap();
-    provider.switch_to(Login::external(logins));
-    credentials(&provider).await;
-    assert_eq!(classic_calls(&stage), [1, 1, 0, 1]);
 #[tokio::test]
 async fn external_cold_asks_who_it_is_and_exchanges() {
     let stage = Stage::start().await;
@@ -402,4 +333,75 @@ async fn many_callers_of_any_kind_of_login_are_as_one() {
         futures_util::future::join_all(callers).await;
         assert_eq!(stage.cognito_calls(), expected);
     }
+}
+
+fn classic(stage: &Stage) -> CognitoCredentialsProvider {
+    let flow = ClassicFlow::builder()
+        .authenticated_role("arn:aws:iam::123456789012:role/member")
+        .unauthenticated_role("arn:aws:iam::123456789012:role/visitor");
+    stage
+        .builder()
+        .flow(Flow::classic(flow.build().unwrap()))
+        .build()
+        .unwrap()
+}
+
+/// GetId, GetOpenIdToken, GetCredentialsForIdentity, AssumeRoleWithWebIdentity.
+fn classic_calls(stage: &Stage) -> [usize; 4] {
+    [
+        "GetId",
+        "GetOpenIdToken",
+        "GetCredentialsForIdentity",
+        "AssumeRoleWithWebIdentity",
+    ]
+    .map(|operation| stage.calls(operation))
+}
+
+#[tokio::test]
+async fn classic_developer_asks_the_backend_once_and_sts_once() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (classic(&stage), stage.backend("alice"));
+    provider.switch_to(Login::developer(backend.clone()));
+    credentials(&provider).await;
+    assert_eq!((backend.calls(), classic_calls(&stage)), (1, [0, 0, 0, 1]));
+    stage.clock.advance(HOUR);
+    credentials(&provider).await;
+    assert_eq!((backend.calls(), classic_calls(&stage)), (2, [0, 0, 0, 2]));
+}
+
+#[tokio::test]
+async fn classic_developer_with_a_token_that_is_still_good_asks_sts_alone() {
+    let stage = Stage::start().await;
+    let (provider, backend) = (classic(&stage), stage.backend("alice"));
+    backend.token_seconds.store(86_400, std::sync::atomic::Ordering::SeqCst);
+    provider.switch_to(Login::developer(backend.clone()));
+    credentials(&provider).await;
+    stage.clock.advance(HOUR);
+    credentials(&provider).await;
+    assert_eq!((backend.calls(), classic_calls(&stage)), (1, [0, 0, 0, 2]));
+}
+
+#[tokio::test]
+async fn classic_guest_asks_for_id_and_token_and_role_and_later_for_token_and_role() {
+    let stage = Stage::start().await;
+    let provider = classic(&stage);
+    provider.switch_to(Login::guest());
+    credentials(&provider).await;
+    assert_eq!(classic_calls(&stage), [1, 1, 0, 1]);
+    stage.clock.advance(HOUR);
+    credentials(&provider).await;
+    assert_eq!(classic_calls(&stage), [1, 2, 0, 2]);
+}
+
+#[tokio::test]
+async fn classic_external_asks_for_id_and_token_and_role() {
+    let stage = Stage::start().await;
+    let provider = classic(&stage);
+    let issuer = stage.pool.oidc_issuer("accounts.example.com").unwrap();
+    let logins = Logins::new()
+        .with("accounts.example.com", issuer.token("subject"))
+        .unwrap();
+    provider.switch_to(Login::external(logins));
+    credentials(&provider).await;
+    assert_eq!(classic_calls(&stage), [1, 1, 0, 1]);
 }
