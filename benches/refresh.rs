@@ -460,8 +460,31 @@ fn failing_source(runtime: &Runtime) {
     table("Failing 200 ms source, callers that wait together", &rows);
 }
 
+/// What a hit costs on one thread, beside the least that any cache has to do: read the time, follow one pointer, clone.
+fn hit(runtime: &Runtime) {
+    let source = Source::new(SharedTimeSource::default(), Duration::from_secs(3600));
+    let ours = Ours::new(&source);
+    assert!(runtime.block_on(ours.ask()));
+    let least = arc_swap::ArcSwap::from_pointee(runtime.block_on(source.load()).expect("it does not fail"));
+    let time = SharedTimeSource::default();
+    let floor = median(|| {
+        harness::per_call(|| {
+            std::hint::black_box(time.now());
+            std::hint::black_box(Credentials::clone(&least.load()));
+        })
+    });
+    let hit = median(|| harness::per_call(|| drop(std::hint::black_box(ours.0.peek(Credentials::clone)))));
+    let rows = vec![
+        row!["", "per call", "ratio"],
+        row!["floor", format!("{floor:?}"), "1.00"],
+        row!["hit", format!("{hit:?}"), ratio(hit, floor)],
+    ];
+    table("A hit, one thread", &rows);
+}
+
 fn main() {
     let runtime = runtime();
+    hit(&runtime);
     cold_herd(&runtime);
     failing_source(&runtime);
     refresh_cycles(&runtime);

@@ -83,7 +83,7 @@ const PROVIDER_NAME: &str = "CognitoIdentityPool";
 /// ```no_run
 /// # use cognito_identity_pool::CognitoCredentialsProvider;
 /// # async fn example(provider: CognitoCredentialsProvider) {
-/// let config = aws_config::from_env()
+/// let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
 ///     .credentials_provider(provider.clone())
 ///     .identity_cache(provider.identity_cache())
 ///     .load()

@@ -18,7 +18,7 @@ pub use backend::BackendError;
 /// An AWS SDK client wraps it ("dispatch failure"); [`Error::find`] digs it out again:
 ///
 /// ```
-/// # use cognito_identity_pool::{Error, ErrorKind};
+/// # use cognito_identity_pool::Error;
 /// # fn example(sdk_error: &(dyn std::error::Error + 'static)) {
 /// match Error::find(sdk_error) {
 ///     Some(error) if error.needs_sign_in() => println!("please sign in again"),
@@ -70,6 +70,8 @@ pub enum ErrorKind {
     Denied,
     /// A [`GuestClaim`](crate::GuestClaim) is forged, expired, used before, or for another guest or client.
     ClaimRefused,
+    /// A bearer token does not verify: forged, expired, of another pool or provider ([`Error::causes`] says which).
+    InvalidToken,
     /// A quota is exhausted: the account's request rate, or the local limit that keeps below it.
     Throttled,
     /// The service failed, or a service that it depends on.

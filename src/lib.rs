@@ -1,4 +1,4 @@
-//! Amazon Cognito developer authenticated identities for the AWS SDK for Rust.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -16,6 +16,9 @@ mod store;
 mod token;
 mod vendor;
 
+#[cfg(feature = "http-backend")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+mod http_backend;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 mod local;
@@ -30,6 +33,9 @@ pub use credentials::{
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
 pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
+#[cfg(feature = "http-backend")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+pub use http_backend::{BearerReason, HttpBackend, HttpBackendBuilder};
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
 pub use logins::{Logins, LoginsProvider, logins_fn};
 pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
@@ -41,6 +47,9 @@ pub use vendor::{
     IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,
     UsedClaims, UserIdentity, UserIds, VendRequest, VendedCredentials, VendedToken,
 };
+#[cfg(feature = "verify")]
+#[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
+pub use vendor::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
 
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]

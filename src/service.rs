@@ -2,6 +2,8 @@
 //! hold a secret (an SDK input, output or error) leaves this room.
 
 mod explain;
+#[cfg(feature = "verify")]
+pub(crate) mod http;
 pub(crate) mod refusal;
 pub(crate) mod signed;
 #[cfg(feature = "classic-flow")]

@@ -15,6 +15,8 @@ mod policy;
 mod request;
 mod setup;
 mod user_ids;
+#[cfg(feature = "verify")]
+mod verify;
 
 use std::fmt::{self, Display};
 use std::panic::AssertUnwindSafe;
@@ -48,6 +50,8 @@ pub use guest_claim::{GuestClaim, GuestClaims, UsedClaims};
 pub use http_refusal::HttpRefusal;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
 pub use user_ids::UserIds;
+#[cfg(feature = "verify")]
+pub use verify::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
 
 /// Vends users their Cognito token: the backend's half of developer authenticated identities. Cheap to clone.
 ///
@@ -56,8 +60,8 @@ pub use user_ids::UserIds;
 /// do little else: [`required_iam_policy`](Self::required_iam_policy) prints what it needs.
 ///
 /// ```
-/// use cognito_identity_pool::{DeveloperUserId, HttpRefusal, TokenVendor};
-/// # use axum::{Json, http::{StatusCode, header::CACHE_CONTROL}, response::IntoResponse};
+/// use cognito_identity_pool::{DeveloperUserId, TokenVendor};
+/// # use axum::{Json, http::header::CACHE_CONTROL, response::IntoResponse};
 /// # struct User { id: String }
 ///
 /// # fn set_up(aws_config: &aws_config::SdkConfig) -> Result<(), cognito_identity_pool::Error> {

@@ -11,10 +11,10 @@ use crate::logins::LoginsProvider;
 /// ```
 /// # use cognito_identity_pool::{DeveloperIdentity, Login, Logins};
 /// # fn example(backend: DeveloperIdentity) -> Result<(), cognito_identity_pool::Error> {
-/// Login::guest();
-/// Login::developer(backend).subject("user-42");
-/// Login::external(Logins::new().google("the ID token")?);
-/// Login::signed_out();
+/// let guest = Login::guest();
+/// let user = Login::developer(backend).subject("user-42");
+/// let social = Login::external(Logins::new().google("the-ID-token")?);
+/// let nobody = Login::signed_out();
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]

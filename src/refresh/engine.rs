@@ -135,7 +135,9 @@ impl<T: Value, E: Failure> Inner<T, E> {
                 }
                 // The runtime that was to carry it has dropped it. If that is the one we are on, we do without.
                 Some(End::Cancelled) => may_spawn &= !ticket.launched,
-                None if self.give_up(&ticket.flight).await => {}
+                // A takeover is for a flight of somebody else's, whose runtime may be gone. Ours has had its time; starting
+                // over would never end where sleeps take no time.
+                None if self.give_up(&ticket.flight).await && !ticket.launched => {}
                 None => return Err(E::timed_out(self.policy.load_timeout())),
             }
         }
@@ -176,8 +178,8 @@ impl<T: Value, E: Failure> Inner<T, E> {
             Some(Errand::PassBy(flight)) => {
                 flight.pass_by();
                 if flight.is_over() && matches!(step, Step::Done(_)) {
-                    // What it brought home is for this caller, too. Another flight that is due is for the next.
-                    return self.decide(demand, spawner).0;
+                    // What it brought home is for this caller, too. Another flight that is due is driven by the next.
+                    return self.decide(demand, None).0;
                 }
             }
             Some(Errand::Cancel(flight)) => drop(flight.cancel()),

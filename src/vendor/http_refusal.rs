@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 /// | error | status | word |
 /// |---|---|---|
 /// | [`SignedOut`](ErrorKind::SignedOut) | 401 | `signed_out` |
+/// | [`InvalidToken`](ErrorKind::InvalidToken) | 401 | `invalid_token` |
 /// | [`Denied`](ErrorKind::Denied) | 403 | `denied` |
 /// | [`ClaimRefused`](ErrorKind::ClaimRefused), and Cognito's refusal of a login of the client's | 403 | `refused` |
 /// | [`UserAlreadyRegistered`](ErrorKind::UserAlreadyRegistered), [`Conflict`](ErrorKind::Conflict) | 409 | `conflict` |
@@ -51,6 +52,7 @@ impl From<&Error> for HttpRefusal {
     fn from(error: &Error) -> Self {
         let (status, word) = match error.kind() {
             ErrorKind::SignedOut => (401, "signed_out"),
+            ErrorKind::InvalidToken => (401, "invalid_token"),
             ErrorKind::Denied => (403, "denied"),
             ErrorKind::ClaimRefused => (403, "refused"),
             // Other codes of that kind are about the backend's own credentials and permissions.

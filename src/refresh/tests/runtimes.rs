@@ -250,6 +250,20 @@ fn tokios_own_sleep_outside_of_a_runtime_means_no_timeout_rather_than_a_panic() 
     Stage { time, source, cache }.fill(7, 3600);
 }
 
+#[test]
+fn a_refresh_that_is_due_again_as_soon_as_a_passer_by_has_landed_the_last_is_not_left_without_a_driver() {
+    let (stage, runtime) = (Stage::with(RefreshPolicy::static_stability()), runtime());
+    // Two minutes, unclamped: in its advisory window from the beginning.
+    stage.fill(7, 120);
+    assert_eq!(stage.ask(), Ok(7));
+    assert!(stage.source.answer(stage.good(8, 120)));
+    let mut caller = Hand::new(stage.cache.get());
+    assert_eq!(poll_in(&runtime, &mut caller).map(value), Some(Ok(8)));
+    turn(&runtime);
+    assert_eq!(stage.ask(), Ok(8));
+    assert_eq!(stage.source.alive(), 1);
+}
+
 fn warm() -> RefreshPolicy {
     RefreshPolicy::builder().background_refresh(true).build()
 }
