@@ -43,7 +43,9 @@ impl Seen {
 
     fn bearers(&self) -> Vec<String> {
         let of = |request: &String| {
-            let line = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
+            let line = request
+                .lines()
+                .find_map(|line| line.strip_prefix("authorization: Bearer "));
             line.unwrap_or("none").to_owned()
         };
         self.all().iter().map(of).collect()
@@ -68,7 +70,9 @@ async fn request_of(stream: &mut TcpStream) -> String {
         let read = stream.read(&mut chunk).await.unwrap();
         bytes.extend_from_slice(&chunk[..read]);
         let text = String::from_utf8_lossy(&bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         if body.len() >= length.unwrap_or("0").parse().unwrap() || read == 0 {
             return text.into_owned();
@@ -114,7 +118,8 @@ async fn serve(replies: impl IntoIterator<Item = Reply>) -> Server {
 fn answer(status: &str, headers: &str, body: &str) -> Reply {
     let length = body.len();
     Reply::Bytes(
-        format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}").into_bytes(),
+        format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+            .into_bytes(),
     )
 }
 
@@ -148,7 +153,9 @@ fn config() -> SdkConfig {
 }
 
 fn backend(server: &Server) -> HttpBackendBuilder {
-    HttpBackend::builder(&server.url).configure(&config()).bearer("canary-bearer")
+    HttpBackend::builder(&server.url)
+        .configure(&config())
+        .bearer("canary-bearer")
 }
 
 async fn refused(result: Result<DeveloperIdentity, BackendError>) -> Error {
@@ -192,7 +199,13 @@ async fn the_guest_goes_along_with_its_ticket_and_never_without() {
     let request = request_for(&stage, |login| login).await;
     let guest = request.guest_to_link().unwrap().as_str().to_owned();
     let server = serve([identity(), identity()]).await;
-    backend(&server).guest_claim("the-ticket").build().unwrap().refresh(&request).await.unwrap();
+    backend(&server)
+        .guest_claim("the-ticket")
+        .build()
+        .unwrap()
+        .refresh(&request)
+        .await
+        .unwrap();
     assert_eq!(
         server.seen.body(0)["guest"],
         json!({ "identityId": guest, "claim": "the-ticket" })
@@ -260,36 +273,90 @@ async fn every_answer_that_is_none_is_named_and_not_quoted() {
     const JSON: &str = "content-type: application/json\r\n";
     let big = format!("\"{}\"", "x".repeat(65_536));
     for (reply, passes, retry_after, says) in [
-        (answer("429 Too Many Requests", "retry-after: 7\r\n", ""), true, Some(7), "429"),
-        (answer("503 Service Unavailable", "retry-after: 120\r\n", "canary"), true, Some(120), "503"),
+        (
+            answer("429 Too Many Requests", "retry-after: 7\r\n", ""),
+            true,
+            Some(7),
+            "429",
+        ),
+        (
+            answer("503 Service Unavailable", "retry-after: 120\r\n", "canary"),
+            true,
+            Some(120),
+            "503",
+        ),
         (answer("503 Service Unavailable", "", ""), true, None, "503"),
         (answer("500 Internal Server Error", "", "canary"), true, None, "500"),
-        (answer("403 Forbidden", JSON, r#"{"error":"canary"}"#), false, None, "403"),
+        (
+            answer("403 Forbidden", JSON, r#"{"error":"canary"}"#),
+            false,
+            None,
+            "403",
+        ),
         (answer("404 Not Found", "", ""), false, None, "404"),
-        (answer("302 Found", "location: https://sso.example/?state=canary\r\n", ""), true, None, "redirect"),
-        (answer("308 Permanent Redirect", "location: /canary\r\n", ""), false, None, "redirect"),
-        (answer("200 OK", "content-type: text/html\r\n", "<html>canary</html>"), true, None, "text/html"),
-        (answer("200 OK", "", r#"{"token":"canary"}"#), true, None, "no content type"),
+        (
+            answer("302 Found", "location: https://sso.example/?state=canary\r\n", ""),
+            true,
+            None,
+            "redirect",
+        ),
+        (
+            answer("308 Permanent Redirect", "location: /canary\r\n", ""),
+            false,
+            None,
+            "redirect",
+        ),
+        (
+            answer("200 OK", "content-type: text/html\r\n", "<html>canary</html>"),
+            true,
+            None,
+            "text/html",
+        ),
+        (
+            answer("200 OK", "", r#"{"token":"canary"}"#),
+            true,
+            None,
+            "no content type",
+        ),
         (answer("204 No Content", "", ""), true, None, "no content type"),
         (answer("200 OK", JSON, "<html>canary</html>"), true, None, "not JSON"),
         (answer("200 OK", JSON, ""), true, None, "broke off"),
         (answer("200 OK", JSON, r#"{"token":"canary"#), true, None, "broke off"),
-        (answer("200 OK", JSON, r#"{"secretKey":"canary"}"#), true, None, "secretKey"),
+        (
+            answer("200 OK", JSON, r#"{"secretKey":"canary"}"#),
+            true,
+            None,
+            "secretKey",
+        ),
         (answer("200 OK", JSON, &big), true, None, "64 KiB"),
         (Reply::Endless, true, None, "64 KiB"),
         // The connection closes in the middle of what was announced.
         (
-            Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"token\":\"canary".to_vec()),
-            true, None, "broke off after 16 bytes",
+            Reply::Bytes(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"token\":\"canary"
+                    .to_vec(),
+            ),
+            true,
+            None,
+            "broke off after 16 bytes",
         ),
         (
-            Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{\"\r\n".to_vec()),
-            true, None, "broke off after 2 bytes",
+            Reply::Bytes(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{\"\r\n"
+                    .to_vec(),
+            ),
+            true,
+            None,
+            "broke off after 2 bytes",
         ),
     ] {
         let server = serve([reply]).await;
         let error = refused(backend(&server).build().unwrap().refresh(&first_use().await).await).await;
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Backend, passes), "{says}: {error:?}");
+        assert_eq!(
+            (error.kind(), error.is_retryable()),
+            (ErrorKind::Backend, passes),
+            "{says}: {error:?}"
+        );
         assert_eq!(error.retry_after().map(|after| after.as_secs()), retry_after, "{says}");
         assert!(source(&error).contains(says), "{says}: {error:?}");
         assert!(!error.needs_sign_in(), "{says}");
@@ -304,7 +371,10 @@ async fn what_speaks_no_http_and_what_does_not_listen_is_a_failure_that_passes()
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Backend, true));
     }
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let backend = HttpBackend::builder(format!("http://{gone}/")).configure(&config()).build().unwrap();
+    let backend = HttpBackend::builder(format!("http://{gone}/"))
+        .configure(&config())
+        .build()
+        .unwrap();
     assert!(refused(backend.refresh(&first_use().await).await).await.is_retryable());
 }
 
@@ -312,7 +382,13 @@ async fn what_speaks_no_http_and_what_does_not_listen_is_a_failure_that_passes()
 async fn a_redirect_takes_the_bearer_nowhere() {
     let elsewhere = serve([identity()]).await;
     let location = format!("location: {}\r\n", elsewhere.url);
-    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+    for status in [
+        "301 Moved",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary",
+        "308 Permanent",
+    ] {
         let server = serve([answer(status, &location, "")]).await;
         refused(backend(&server).build().unwrap().refresh(&first_use().await).await).await;
     }
@@ -342,7 +418,10 @@ async fn silence_ends_with_the_timeout_wherever_it_begins() {
             .build()
             .unwrap();
         let error = refused(backend.refresh(&first_use().await).await).await;
-        assert!(error.is_retryable() && source(&error).contains("within 2s"), "{error:?}");
+        assert!(
+            error.is_retryable() && source(&error).contains("within 2s"),
+            "{error:?}"
+        );
     }
 }
 
@@ -350,7 +429,11 @@ async fn silence_ends_with_the_timeout_wherever_it_begins() {
 async fn a_bearer_that_no_header_can_carry_is_refused_and_not_shown() {
     for bearer in ["canary\r\nx-admin: 1", "canary\n", "canary\0"] {
         let server = serve([identity()]).await;
-        let backend = HttpBackend::builder(&server.url).configure(&config()).bearer(bearer).build().unwrap();
+        let backend = HttpBackend::builder(&server.url)
+            .configure(&config())
+            .bearer(bearer)
+            .build()
+            .unwrap();
         let error = refused(backend.refresh(&first_use().await).await).await;
         assert!(!error.is_retryable() && source(&error).contains("header"), "{error:?}");
         assert!(server.seen.all().is_empty());
@@ -410,7 +493,11 @@ async fn no_secret_is_logged_at_any_level() {
     let stage = Stage::start().await;
     let logins = Logins::new().facebook("canary-facebook").unwrap();
     let request = request_for(&stage, |login| login.with_external(logins)).await;
-    let server = serve([identity(), answer("500 Oops", "content-type: application/json\r\n", "canary")]).await;
+    let server = serve([
+        identity(),
+        answer("500 Oops", "content-type: application/json\r\n", "canary"),
+    ])
+    .await;
     let backend = backend(&server).guest_claim("canary-claim").build().unwrap();
     let _logging = tracing::subscriber::set_default(subscriber);
     tracing::trace!("the log works");

@@ -34,12 +34,38 @@ use crate::token::RefreshReason;
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
+/// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
+pub(super) const UNPINNED: u64 = 0;
+
 /// What a session serves, as one value: who, and with what.
 pub(super) struct Snapshot {
     pub(super) identity_id: IdentityId,
     pub(super) credentials: Credentials,
-    /// The same, as an identity cache answers it: with the mark that pins an operation to the session.
-    pub(super) identity: Identity,
+    /// The same, as an identity cache answers it: with the mark that pins an operation to the session. `None` for sessions that
+    /// are never replaced by another, of which there may be very many.
+    identity: Option<Box<Identity>>,
+}
+
+impl Snapshot {
+    fn new(identity_id: IdentityId, mut credentials: Credentials, pin: Option<sdk::Pinned>) -> Self {
+        let identity = pin.map(|pin| {
+            credentials.set_property(pin);
+            Box::new(sdk::pinned(credentials.clone(), pin))
+        });
+        Self {
+            identity_id,
+            credentials,
+            identity,
+        }
+    }
+
+    /// As an identity cache answers it.
+    pub(super) fn identity(&self) -> Identity {
+        match &self.identity {
+            Some(pinned) => (**pinned).clone(),
+            None => Identity::from(self.credentials.clone()),
+        }
+    }
 }
 
 /// The logins that were supplied last.
@@ -425,7 +451,7 @@ impl Cells {
 
     // ---- credentials ----
 
-    async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
+    pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
         let mut ask = Ask {
             reason: why(request.reason),
             ..Ask::FIRST
@@ -610,20 +636,14 @@ impl Cells {
             known.person = held.person.clone();
         });
         let expires = Expiry::received(now, exchanged.expiration, exchanged.server_date);
-        let pin = sdk::Pinned {
+        let pin = (self.epoch != UNPINNED).then(|| sdk::Pinned {
             provider: self.core.id(),
             epoch: self.epoch,
-        };
-        let mut credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
-        credentials.set_property(pin);
-        let identity = sdk::pinned(credentials.clone(), pin);
+        });
+        let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
         tracing::debug!(identity_id = ?id, lifetime = ?expires.life(), epoch = self.epoch, "credentials received");
         Ok(Loaded {
-            value: Snapshot {
-                identity_id: id,
-                credentials,
-                identity,
-            },
+            value: Snapshot::new(id, credentials, pin),
             expires: Some(expires),
         })
     }

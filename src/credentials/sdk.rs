@@ -19,6 +19,7 @@ use aws_smithy_types::config_bag::{ConfigBag, Layer, Storable, StoreReplace};
 use aws_types::SdkConfig;
 
 use super::Served;
+use super::exchange::Snapshot;
 use super::session::identity_of;
 use crate::error::Error;
 use crate::refresh::Failure;
@@ -123,7 +124,7 @@ impl ResolveCachedIdentity for OurIdentityCache {
                 Some(identity) => IdentityFuture::ready(Ok(identity)),
                 None => IdentityFuture::new(async move {
                     let (_, snapshot) = self.served.shared.serve(bound).await?;
-                    Ok(snapshot.identity.clone())
+                    Ok(snapshot.identity())
                 }),
             };
         }
@@ -143,7 +144,13 @@ impl ResolveCachedIdentity for OurIdentityCache {
             let credentials = identity.data::<Credentials>();
             let Some((credentials, pin)) = credentials.and_then(|ours| Some((ours, *ours.get_property::<Pinned>()?)))
             else {
-                self.learn_foreign(partition);
+                let signs = |ours: &Snapshot| {
+                    credentials.is_some_and(|c| c.access_key_id() == ours.credentials.access_key_id())
+                };
+                // A session without a mark is asked each time, as it would be by no cache at all.
+                if self.served.shared.hit(bound, signs) != Some(true) {
+                    self.learn_foreign(partition);
+                }
                 return Ok(identity);
             };
             if pin.provider != self.served.shared.core.id() {

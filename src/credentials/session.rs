@@ -84,12 +84,14 @@ impl Session {
     ///
     /// Dropping the future leaves the exchange to others.
     pub async fn ready(&self) -> Result<SignIn, Error> {
-        let (state, _) = self.shared.serve(Some(self.epoch)).await?;
-        state
-            .cells
-            .as_ref()
-            .and_then(|cells| cells.sign_in())
-            .ok_or_else(Error::ended)
+        let (state, snapshot) = self.shared.serve(Some(self.epoch)).await?;
+        match &state.cells {
+            Some(cells) => cells.sign_in().ok_or_else(Error::ended),
+            None => Ok(SignIn {
+                identity_id: snapshot.identity_id.clone(),
+                outcome: IdentityOutcome::Created,
+            }),
+        }
     }
 
     /// The user's identity id, from what is known if possible, else by the cheapest call there is.
@@ -150,6 +152,8 @@ pub(super) struct SessionState {
     /// `None`: signed out.
     pub(super) cells: Option<Arc<Cells>>,
     pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
+    /// Why nobody gets anything any more.
+    pub(super) closed: Option<Error>,
 }
 
 impl SessionState {
@@ -163,6 +167,9 @@ impl SessionState {
     }
 
     pub(super) fn nobody(&self) -> Error {
+        if let Some(error) = &self.closed {
+            return error.clone();
+        }
         match self.login.who {
             Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
                 .with_hint("call switch_to with the user's Login, or with Login::guest()"),
@@ -209,6 +216,19 @@ impl Settled {
             known: Mutex::new(Known {
                 expected: identity.clone(),
                 identity,
+                ..Known::default()
+            }),
+            hooks: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Of a user whose identity is settled, if it is known.
+    pub(super) fn settled(identity: Option<IdentityId>) -> Arc<Self> {
+        let outcome = identity.is_some().then_some(IdentityOutcome::Kept);
+        Arc::new(Self {
+            known: Mutex::new(Known {
+                identity,
+                outcome,
                 ..Known::default()
             }),
             hooks: tokio::sync::Mutex::default(),
@@ -285,5 +305,5 @@ pub(super) fn credentials_of(snapshot: &Snapshot) -> aws_credential_types::Crede
 
 /// As [`credentials_of`], in the form that an identity cache answers.
 pub(super) fn identity_of(snapshot: &Snapshot) -> Identity {
-    snapshot.identity.clone()
+    snapshot.identity()
 }
