@@ -12,6 +12,7 @@ mod login;
 mod memory;
 mod person;
 mod rejection;
+pub(crate) mod scoped;
 mod sdk;
 mod session;
 
@@ -250,6 +251,7 @@ impl Shared {
         let mut state = self.in_force(bound)?;
         loop {
             let result = match &state.cells {
+                None if state.credentials.is_some() => Ok(None),
                 None => return Err(state.nobody()),
                 Some(cells) => cells.identity_id().await,
             };
@@ -331,6 +333,7 @@ fn state(core: &Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> A
         login,
         cells,
         credentials,
+        closed: None,
     })
 }
 

@@ -14,6 +14,7 @@ mod refresh;
 mod service;
 mod store;
 mod token;
+mod users;
 mod vendor;
 
 #[cfg(feature = "http-backend")]
@@ -42,6 +43,7 @@ pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
 pub use service::explain;
 pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
+pub use users::{UserCredentials, UserCredentialsBuilder, UserMetrics, UserOptions};
 pub use vendor::{
     AUDIT_TARGET, DeleteReport, Diagnosis, Finding, ForgetReport, GuestClaim, GuestClaims, HttpRefusal, IdentityAdmin,
     IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,

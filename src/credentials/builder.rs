@@ -71,6 +71,13 @@ impl CognitoCredentialsProviderBuilder {
         }
     }
 
+    /// With the settings of another client of the crate.
+    pub(crate) fn reaching(mut self, settings: &ServiceSettings, app: &SdkConfig) -> Self {
+        self.settings = settings.clone();
+        self.app = Some(app.clone());
+        self
+    }
+
     /// Takes from the app's configuration: HTTP client, sleep, time source, behavior version, app name, FIPS and dual-stack, and an
     /// endpoint that is set for Cognito Identity itself (`AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or a profile's service section).
     ///
@@ -154,12 +161,17 @@ impl CognitoCredentialsProviderBuilder {
     /// [`ErrorKind::Configuration`], saying what to set: a value that is no identity pool id, no HTTP client, no way to wait, a
     /// namespace that is none.
     pub fn build(self) -> Result<CognitoCredentialsProvider, Error> {
+        let login = self.login.clone();
+        Ok(CognitoCredentialsProvider::start(self.core()?, login))
+    }
+
+    pub(super) fn core(self) -> Result<Core, Error> {
         let pool = self
             .pool
             .map_err(|invalid| Error::new(ErrorKind::Configuration, invalid.to_string()))?;
         let app = self.app.as_ref();
         let writes = Writes::new(self.store);
-        let core = Core {
+        Ok(Core {
             service: IdentityService::new(pool.clone(), &self.settings, app)?,
             flow: Exchange::new(self.flow, &pool, &self.settings, app)?,
             clock: Clock::new(time_source(app)),
@@ -173,8 +185,7 @@ impl CognitoCredentialsProviderBuilder {
             writes,
             namespace: self.namespace,
             pool,
-        };
-        Ok(CognitoCredentialsProvider::start(core, self.login))
+        })
     }
 }
 

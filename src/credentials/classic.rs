@@ -17,6 +17,7 @@ use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
 use crate::token::OpenIdToken;
 
 pub use self::builder::ClassicFlowBuilder;
+pub(super) use self::builder::check_role;
 
 /// The classic flow's settings: which role, under which session name, for how long, scoped down by which policy.
 ///
@@ -136,7 +137,7 @@ impl Settings {
         let own = || login.login.custom_role_arn.as_deref().map(str::to_owned);
         let chosen = || self.role.as_ref().and_then(|choose| choose(login));
         if let Some(role) = own().or_else(chosen) {
-            builder::check_role(&role)?;
+            check_role(&role)?;
             return Ok(role);
         }
         let (role, who, setting) = if login.is_guest() {

@@ -37,21 +37,53 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
 /// A refresh that fails is news when the credentials at hand have less life left.
 const FAILING: Duration = Duration::from_secs(5 * 60);
+/// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
+pub(super) const UNPINNED: u64 = 0;
 
 /// What a session serves, as one value: who, and with what.
 pub(super) struct Snapshot {
     pub(super) identity_id: IdentityId,
     pub(super) credentials: Credentials,
-    /// The same, as an identity cache answers it: with the mark that pins an operation to the session.
-    pub(super) identity: Identity,
+    /// `None` for sessions that are never replaced by another, of which there may be very many.
+    pinned: Option<Box<PinnedForm>>,
+}
+
+/// What is answered from a session that another may replace.
+struct PinnedForm {
+    /// The credentials as an identity cache answers them: with the mark that pins an operation to the session.
+    identity: Identity,
     handed_out: sdk::HandedOut,
 }
 
 impl Snapshot {
+    fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<sdk::Pinned>) -> Self {
+        let pinned = pin.map(|pin| {
+            Box::new(PinnedForm {
+                identity: sdk::pinned(credentials.clone(), pin),
+                handed_out: sdk::HandedOut::new(&credentials, pin),
+            })
+        });
+        Self {
+            identity_id,
+            credentials,
+            pinned,
+        }
+    }
+
     /// The credentials, as a credentials provider answers them.
     pub(super) fn hand_out(&self) -> Credentials {
-        self.handed_out.announce();
+        if let Some(pinned) = &self.pinned {
+            pinned.handed_out.announce();
+        }
         self.credentials.clone()
+    }
+
+    /// The credentials, as an identity cache answers them.
+    pub(super) fn identity(&self) -> Identity {
+        match &self.pinned {
+            Some(pinned) => pinned.identity.clone(),
+            None => Identity::from(self.credentials.clone()),
+        }
     }
 }
 
@@ -466,7 +498,7 @@ impl Cells {
 
     // ---- credentials ----
 
-    async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
+    pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
         let mut ask = Ask {
             reason: why(request.reason),
             ..Ask::FIRST
@@ -659,19 +691,14 @@ impl Cells {
         self.settled
             .change(|known| news = known.adopt(&id, held.person.clone(), expires));
         news.into_iter().for_each(|what| self.tell(what));
-        let pin = sdk::Pinned {
+        let pin = (self.epoch != UNPINNED).then(|| sdk::Pinned {
             provider: self.core.id(),
             epoch: self.epoch,
-        };
+        });
         let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
         tracing::debug!(identity_id = ?id, lifetime = ?expires.life(), epoch = self.epoch, "credentials received");
         Ok(Loaded {
-            value: Snapshot {
-                identity_id: id,
-                identity: sdk::pinned(credentials.clone(), pin),
-                handed_out: sdk::HandedOut::new(&credentials, pin),
-                credentials,
-            },
+            value: Snapshot::new(id, credentials, pin),
             expires: Some(expires),
         })
     }

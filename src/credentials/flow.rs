@@ -6,7 +6,7 @@ use super::Core;
 #[cfg(feature = "classic-flow")]
 use super::classic::{Classic, ClassicFlow};
 use super::login::Login;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 use crate::service::refusal::Refused;
 use crate::service::{Exchanged, Proof, ServiceSettings};
@@ -40,6 +40,21 @@ impl Flow {
     #[cfg_attr(docsrs, doc(cfg(feature = "classic-flow")))]
     pub fn classic(flow: ClassicFlow) -> Self {
         Self::Classic(flow)
+    }
+}
+
+impl Flow {
+    /// Whether `arn` can be asked for.
+    pub(crate) fn check_role(&self, arn: &str) -> Result<(), Error> {
+        match self {
+            Self::Enhanced => Err(Error::new(
+                ErrorKind::Configuration,
+                format!("the enhanced flow has no choice of role for developer users: {arn}"),
+            )
+            .with_hint("the pool alone decides it; use `Flow::classic` (feature `classic-flow`)")),
+            #[cfg(feature = "classic-flow")]
+            Self::Classic(_) => super::classic::check_role(arn),
+        }
     }
 }
 

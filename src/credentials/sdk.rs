@@ -22,6 +22,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Layer, Storable, StoreReplace};
 use aws_types::SdkConfig;
 
+use super::exchange::Snapshot;
 use super::{PROVIDER_NAME, Served};
 use crate::error::Error;
 use crate::refresh::Failure;
@@ -172,11 +173,11 @@ impl ResolveCachedIdentity for OurIdentityCache {
         let pin = self.pin(config);
         let bound = pin.or(self.served.bound);
         if self.partition == Some(partition) {
-            return match self.served.shared.hit(bound, |snapshot| snapshot.identity.clone()) {
+            return match self.served.shared.hit(bound, Snapshot::identity) {
                 Some(identity) => IdentityFuture::ready(Ok(identity)),
                 None => IdentityFuture::new(async move {
                     let (_, snapshot) = self.served.shared.serve(bound).await?;
-                    Ok(snapshot.identity.clone())
+                    Ok(snapshot.identity())
                 }),
             };
         }

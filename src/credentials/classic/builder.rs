@@ -157,7 +157,7 @@ fn wrong(message: String) -> Error {
 }
 
 /// `arn:<partition>:iam::<account>:role/<path and name>`, of 20 to 2048 characters.
-pub(super) fn check_role(arn: &str) -> Result<(), Error> {
+pub(in crate::credentials) fn check_role(arn: &str) -> Result<(), Error> {
     if iam_name(arn, "role/").is_some_and(|account| account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()))
     {
         return Ok(());
