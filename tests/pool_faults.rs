@@ -383,7 +383,8 @@ async fn credentials_come_from_the_server_behind_the_pool() {
 fn a_late_answer_without_a_runtime_comes_at_once() {
     use futures_util::FutureExt;
     let pool = LocalIdentityPool::builder().start().now_or_never().unwrap().unwrap();
-    pool.faults().next_of("/nothing", LocalFault::Latency(Duration::from_secs(60)));
+    pool.faults()
+        .next_of("/nothing", LocalFault::Latency(Duration::from_secs(60)));
     let request = http::Request::get("/nothing").body(bytes::Bytes::new()).unwrap();
     assert_eq!(pool.respond(request).now_or_never().unwrap().unwrap().status(), 404);
 }
