@@ -155,12 +155,12 @@ class Request:
 class Pool:
     """`examples/local_pool`, and what it says of itself."""
 
-    def __init__(self, target: str, *options: str):
+    def __init__(self, target: str, *options: str, env: dict[str, str] | None = None):
         name = f"pool-{len(_servers)}"
         self.log, env_file = SCRATCH / f"{name}.log", SCRATCH / f"{name}.env"
         self.port = free_port()
         program = Path(target) / "debug" / "examples" / "local_pool"
-        self.server = serve([program, "--port", self.port, "--env-file", env_file, *options], self.log)
+        self.server = serve([program, "--port", self.port, "--env-file", env_file, *options], self.log, env)
         until(lambda: "listening on" in self.log.read_text() or self.server.poll() is not None, "the pool", 10)
         if self.server.poll() is not None:
             raise RuntimeError(f"local_pool ended: {self.log.read_text()}")

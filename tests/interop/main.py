@@ -19,6 +19,7 @@ def suites(target: str) -> dict:
     stage = functools.cache(lambda: Stage(target))
     return {
         "walkthrough": lambda: walkthrough.run(target),
+        "live": lambda: walkthrough.live(target),
         "operations": lambda: operations.run(stage()),
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),

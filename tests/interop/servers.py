@@ -16,9 +16,10 @@ from botocore.config import Config
 
 import cases
 from cases import ISSUER
-from harness import SCRATCH, SERVERS, Place, Stage, check, environment, equal, free_port, matches, serve, suite, until
+from harness import SCRATCH, SERVERS, Place, Pool, Stage, check, environment, equal, free_port, matches, serve, suite, until
 
-ACCOUNT = "000000000000"
+# The account of the pool's roles. ministack takes it for the access key of that account's root user, too.
+ACCOUNT = "123456789012"
 REGION = "us-east-1"
 DEVELOPER = "login.mycompany.myapp"
 
@@ -99,7 +100,7 @@ def client(endpoint: str, service: str, **config):
         service,
         endpoint_url=endpoint,
         region_name=REGION,
-        aws_access_key_id="test",
+        aws_access_key_id=ACCOUNT,
         aws_secret_access_key="test",
         config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, **config),
     )
@@ -180,8 +181,8 @@ def run_ministack(target: str, stage: Stage) -> None:
     with suite("ministack"):
         port = free_port()
         env = environment(
-            AUTH="true", GATEWAY_PORT=str(port), BIND_HOST="127.0.0.1", IOT_MTLS_ENABLED="0", MINISTACK_HOST="localhost"
-        )
+            MINISTACK_ACCOUNT_ID=ACCOUNT, AUTH="true", GATEWAY_PORT=str(port), BIND_HOST="127.0.0.1", IOT_MTLS_ENABLED="0"
+        )  # fmt: skip
         serve([SERVERS / "ministack"], SCRATCH / "ministack.log", env)
         endpoint = f"http://127.0.0.1:{port}"
         until(lambda: answers(f"{endpoint}/_ministack/health"), "ministack", 60)
@@ -193,7 +194,7 @@ def run_ministack(target: str, stage: Stage) -> None:
             iam.put_role_policy(RoleName=name, PolicyName="app", PolicyDocument=policy(["s3:PutObject", "s3:GetObject"], f"arn:aws:s3:::app/{name}/*"))
             return arn
 
-        user_role = role("user", ROOT_TRUST)
+        user_role = role("local-authenticated", ROOT_TRUST)
         opens(target, stage, endpoint, user_role)
         guests(target, endpoint, role)
         trusted(stage, endpoint, role)
@@ -201,46 +202,60 @@ def run_ministack(target: str, stage: Stage) -> None:
 
 def opens(target: str, stage: Stage, endpoint: str, user_role: str) -> None:
     """The pool in front of ministack: its credentials open what the role's policy opens there."""
+    keys = environment(AWS_ACCESS_KEY_ID=ACCOUNT, AWS_SECRET_ACCESS_KEY="test", AWS_REGION=REGION)
 
-    def front(name: str, seconds: int, claimed: int) -> Place:
-        about = stage.order("front", name=name, sts=endpoint, role=user_role, seconds=seconds, claimed=claimed)
-        return Place(name, **about)
+    def before(seconds: int) -> Place:
+        """`examples/local_pool`, which says of the credentials what the server says."""
+        pool = Pool(target, "--sts-endpoint", endpoint, "--sts-seconds", str(seconds), env=keys)
+        return Place(
+            str(seconds), pool.endpoint, pool.pool_id, REGION, ISSUER, "", pool.provider,
+            pool.env["AWS_ACCESS_KEY_ID"], pool.env["AWS_SECRET_ACCESS_KEY"],
+        )  # fmt: skip
 
     def app(place: Place, **more) -> App:
         developer = {"user": "user-42", "provider": place.provider, "key": place.access_key_id, "secret": place.secret_access_key}
         return App(target, cognito=place.endpoint, pool_id=place.pool_id, s3=endpoint, developer=developer, **more)
 
-    with app(front("an hour", 3600, 3600)) as user:
+    own = "local-authenticated"
+    with app(before(3600)) as user:
         with check("pool before ministack: a user is allowed what the role allows"):
-            equal(user.put("user/mine"), {"answer": None})
-            equal(user.get("user/mine"), {"answer": "hello"})
+            equal(user.put(f"{own}/mine"), {"answer": None})
+            equal(user.get(f"{own}/mine"), {"answer": "hello"})
         with check("pool before ministack: a user is denied what the role does not allow"):
             equal(user.put("other/theirs"), {"error": "AccessDenied"})
-    with app(front("seconds", 3, 3)) as user:
+    with app(before(3)) as user:
         with check("pool before ministack: credentials of three seconds are renewed in time"):
-            keys = set()
+            seen = set()
             end = time.monotonic() + 8
             while time.monotonic() < end:
-                equal(user.put("user/renewed"), {"answer": None})
-                keys.add(user.who()["key"])
+                equal(user.put(f"{own}/renewed"), {"answer": None})
+                seen.add(user.who()["key"])
                 time.sleep(0.5)
-            assert len(keys) >= 2, keys
+            assert len(seen) >= 2, seen
             equal(user.who()["asked"], 1)
-    # The server ends them sooner than they say.
-    liar = front("three seconds of an hour", 3, 3600)
+    # The server ends them sooner than the pool says.
+    about = stage.order("front", name="front", sts=endpoint, account=ACCOUNT, role=user_role, seconds=3, claimed=3600)
+    liar = Place("front", **about)
     with app(liar, rejection=True) as user:
         with check("pool before ministack: ExpiredToken is followed by fresh credentials and the same operation again"):
-            equal(user.put("user/first"), {"answer": None})
+            equal(user.put(f"{own}/first"), {"answer": None})
             first = user.who()["key"]
             time.sleep(4)
-            equal(user.put("user/second"), {"answer": None})
-            equal(user.get("user/second"), {"answer": "hello"})
+            equal(user.put(f"{own}/second"), {"answer": None})
+            equal(user.get(f"{own}/second"), {"answer": "hello"})
             assert user.who()["key"] != first
     with app(liar) as user:
         with check("pool before ministack: without the interceptor ExpiredToken is the answer"):
-            equal(user.put("user/first"), {"answer": None})
+            equal(user.put(f"{own}/first"), {"answer": None})
             time.sleep(4)
-            equal(user.put("user/second"), {"error": "ExpiredToken"})
+            equal(user.put(f"{own}/second"), {"error": "ExpiredToken"})
+    with check("local_pool stands before no server of another machine unless told to"):
+        try:
+            Pool(target, "--sts-endpoint", "https://sts.example.com", env=keys)
+        except RuntimeError as refused:
+            assert "allow-remote-sts" in str(refused), refused
+        else:
+            raise AssertionError("it does")
 
 
 def guests(target: str, endpoint: str, role) -> None:

@@ -54,10 +54,12 @@ enum Order {
         #[serde(flatten)]
         action: Action,
     },
-    /// One pool more: its credentials come from the AWS-compatible server `sts`, and live for `seconds`.
+    /// One pool more: its credentials come from the AWS-compatible server `sts`, and live for `seconds` there.
     Front {
         name: String,
         sts: String,
+        /// The access key of its root user.
+        account: String,
         role: String,
         seconds: u32,
         /// What they say of themselves.
@@ -141,10 +143,16 @@ fn describe_pool(pool: &LocalIdentityPool) -> Value {
 }
 
 /// A pool that answers with what a signed `sts:AssumeRole` at another server gives.
-async fn front(sts: String, role: String, seconds: u32, claimed: Duration) -> anyhow::Result<LocalIdentityPool> {
+async fn front(
+    sts: String,
+    account: String,
+    role: String,
+    seconds: u32,
+    claimed: Duration,
+) -> anyhow::Result<LocalIdentityPool> {
     let config = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "the server's own"))
+        .credentials_provider(Credentials::new(account, "test", None, None, "the server's own"))
         .load()
         .await;
     let sts = aws_sdk_sts::Client::from_conf(aws_sdk_sts::config::Builder::from(&config).endpoint_url(sts).build());
@@ -222,11 +230,12 @@ async fn obey(
         Order::Front {
             name,
             sts,
+            account,
             role,
             seconds,
             claimed,
         } => {
-            let pool = front(sts, role, seconds, Duration::from_secs(claimed)).await?;
+            let pool = front(sts, account, role, seconds, Duration::from_secs(claimed)).await?;
             let about = describe_pool(&pool);
             pools.insert(name, pool);
             about
