@@ -1,14 +1,18 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
 
 mod builder;
+#[cfg(feature = "classic-flow")]
+mod classic;
 mod events;
 mod exchange;
+mod flow;
 mod guest;
 mod hook;
 mod login;
 mod memory;
 mod person;
 mod rejection;
+pub(crate) mod scoped;
 mod sdk;
 mod session;
 
@@ -30,20 +34,24 @@ use futures_util::future::{BoxFuture, Either, select};
 
 use self::events::EventSource;
 use self::exchange::{Cells, Snapshot};
+use self::flow::Exchange;
 use self::guest::GuestSlot;
 use self::login::Who;
 use self::memory::{Slot, Writes};
-use self::session::{SessionState, Settled, credentials_of};
+use self::session::{SessionState, Settled};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
 use crate::refresh::{self, Failure, LoadRequest, Loaded, RefreshCache, RefreshPolicy};
 use crate::service::IdentityService;
-use crate::store::StoreKey;
+use crate::store::{StoreKey, Swapped};
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
+#[cfg(feature = "classic-flow")]
+pub use self::classic::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use self::events::{Event, EventKind, Events};
+pub use self::flow::Flow;
 pub use self::login::Login;
 pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::{IdentityOutcome, Session, SignIn};
@@ -93,6 +101,7 @@ pub struct CognitoCredentialsProvider {
 struct Core {
     pool: IdentityPoolId,
     service: IdentityService,
+    flow: Exchange,
     clock: Clock,
     sleep: SharedAsyncSleep,
     policy: RefreshPolicy,
@@ -149,8 +158,9 @@ impl Core {
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
         let (limit, sleep) = (self.policy.load_timeout(), self.sleep.clone());
+        let task = Box::pin(task);
         async move {
-            match select(Box::pin(task), sleep.sleep(limit)).await {
+            match select(task, sleep.sleep(limit)).await {
                 Either::Left((result, _)) => result,
                 Either::Right(_) => Err(Error::timed_out(limit)),
             }
@@ -241,6 +251,7 @@ impl Shared {
         let mut state = self.in_force(bound)?;
         loop {
             let result = match &state.cells {
+                None if state.credentials.is_some() => Ok(None),
                 None => return Err(state.nobody()),
                 Some(cells) => cells.identity_id().await,
             };
@@ -259,11 +270,11 @@ impl Shared {
     }
 
     fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {
-        match self.hit(bound, credentials_of) {
+        match self.hit(bound, Snapshot::hand_out) {
             Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
             None => future::ProvideCredentials::new(async move {
                 let (_, snapshot) = self.serve(bound).await.map_err(CredentialsError::from)?;
-                Ok(snapshot.credentials.clone())
+                Ok(snapshot.hand_out())
             }),
         }
     }
@@ -322,6 +333,7 @@ fn state(core: &Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> A
         login,
         cells,
         credentials,
+        closed: None,
     })
 }
 
@@ -494,6 +506,25 @@ impl CognitoCredentialsProvider {
         if let Some(slot) = &slot {
             drop(slot.get().await?);
         }
+        let (session, stored) = self.forget(&old, slot)?;
+        if let Some(stored) = stored {
+            drop(stored.await?);
+        }
+        Ok(session)
+    }
+
+    /// Puts a session without an identity in the place of `old`, and empties `slot`; the future is the store's part of it.
+    fn forget(
+        &self,
+        old: &SessionState,
+        slot: Option<Arc<Slot>>,
+    ) -> Result<
+        (
+            Session,
+            Option<impl Future<Output = Result<Swapped, Error>> + Send + use<>>,
+        ),
+        Error,
+    > {
         let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.current.load().epoch != old.epoch {
             return Err(Error::ended());
@@ -504,13 +535,11 @@ impl CognitoCredentialsProvider {
         let state = self
             .shared
             .replace(switching, decide, old.login.clone(), Arc::default());
-        if let Some(stored) = stored {
-            drop(stored.await?);
-        }
-        Ok(Session {
+        let session = Session {
             shared: Arc::clone(&self.shared),
             epoch: state.epoch,
-        })
+        };
+        Ok((session, stored))
     }
 
     /// Makes credentials of the session in force new, whatever the present ones are worth, asking the app's hook for a new token.

@@ -144,6 +144,50 @@ async fn credentials_can_be_expired_incomplete_or_of_another_identity() {
 }
 
 #[tokio::test]
+async fn sts_credentials_can_be_expired_incomplete_or_of_another_identity() {
+    let s = stage(|pool| pool).await;
+    let (id, token) = s.vend("user-42").await;
+    let sts = s.sts();
+    let assume = async |fault| {
+        s.pool.faults().next_of("AssumeRoleWithWebIdentity", fault);
+        let call = sts
+            .assume_role_with_web_identity()
+            .role_arn("arn:aws:iam::123456789012:role/app");
+        call.role_session_name("session")
+            .web_identity_token(&token)
+            .send()
+            .await
+    };
+    let expired = assume(LocalFault::ExpiredCredentials)
+        .await
+        .unwrap()
+        .credentials
+        .unwrap();
+    assert!(*expired.expiration() < aws_smithy_async::time::TimeSource::now(&s.clock).into());
+    let other = assume(LocalFault::OtherIdentity).await.unwrap();
+    assert_ne!(other.subject_from_web_identity_token(), Some(id.as_str()));
+    let without = assume(LocalFault::WithoutMember("Credentials".to_owned()))
+        .await
+        .unwrap();
+    assert!(without.credentials().is_none());
+}
+
+#[tokio::test]
+async fn requests_that_never_got_an_answer_are_counted() {
+    let s = stage(|pool| pool).await;
+    s.pool.faults().next_of("GetId", LocalFault::ConnectionReset);
+    s.guest().await;
+    assert_eq!(
+        s.pool
+            .requests_of("GetId")
+            .iter()
+            .map(|request| request.status)
+            .collect::<Vec<_>>(),
+        [0, 200]
+    );
+}
+
+#[tokio::test]
 async fn rotated_keys_keep_or_drop_older_tokens() {
     let s = stage(|pool| pool).await;
     let (id, token) = s.vend("user-42").await;
@@ -332,4 +376,15 @@ async fn credentials_come_from_the_server_behind_the_pool() {
         .identity_id(&id)
         .logins(ISSUER, token);
     assert_eq!(error(call.send().await).0, "InvalidIdentityPoolConfigurationException");
+}
+
+/// Nothing here may panic for want of a runtime.
+#[test]
+fn a_late_answer_without_a_runtime_comes_at_once() {
+    use futures_util::FutureExt;
+    let pool = LocalIdentityPool::builder().start().now_or_never().unwrap().unwrap();
+    pool.faults()
+        .next_of("/nothing", LocalFault::Latency(Duration::from_secs(60)));
+    let request = http::Request::get("/nothing").body(bytes::Bytes::new()).unwrap();
+    assert_eq!(pool.respond(request).now_or_never().unwrap().unwrap().status(), 404);
 }

@@ -20,7 +20,7 @@ use super::hook::Hook;
 use super::login::{Login, Who};
 use super::memory::Slot;
 use super::person::Person;
-use super::session::{Expected, IdentityOutcome, Settled, SignIn};
+use super::session::{Expected, Settled, SignIn};
 use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
 use crate::clock::Expiry;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
@@ -37,13 +37,54 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
 /// A refresh that fails is news when the credentials at hand have less life left.
 const FAILING: Duration = Duration::from_secs(5 * 60);
+/// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
+pub(super) const UNPINNED: u64 = 0;
 
 /// What a session serves, as one value: who, and with what.
 pub(super) struct Snapshot {
     pub(super) identity_id: IdentityId,
     pub(super) credentials: Credentials,
-    /// The same, as an identity cache answers it: with the mark that pins an operation to the session.
-    pub(super) identity: Identity,
+    /// `None` for sessions that are never replaced by another, of which there may be very many.
+    pinned: Option<Box<PinnedForm>>,
+}
+
+/// What is answered from a session that another may replace.
+struct PinnedForm {
+    /// The credentials as an identity cache answers them: with the mark that pins an operation to the session.
+    identity: Identity,
+    handed_out: sdk::HandedOut,
+}
+
+impl Snapshot {
+    fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<sdk::Pinned>) -> Self {
+        let pinned = pin.map(|pin| {
+            Box::new(PinnedForm {
+                identity: sdk::pinned(credentials.clone(), pin),
+                handed_out: sdk::HandedOut::new(&credentials, pin),
+            })
+        });
+        Self {
+            identity_id,
+            credentials,
+            pinned,
+        }
+    }
+
+    /// The credentials, as a credentials provider answers them.
+    pub(super) fn hand_out(&self) -> Credentials {
+        if let Some(pinned) = &self.pinned {
+            pinned.handed_out.announce();
+        }
+        self.credentials.clone()
+    }
+
+    /// The credentials, as an identity cache answers them.
+    pub(super) fn identity(&self) -> Identity {
+        match &self.pinned {
+            Some(pinned) => pinned.identity.clone(),
+            None => Identity::from(self.credentials.clone()),
+        }
+    }
 }
 
 /// The logins that were supplied last.
@@ -108,7 +149,7 @@ impl Cells {
             .build();
         let remembered = login.subject.as_deref().and_then(|subject| core.remembered(subject));
         Arc::new_cyclic(|cells: &Weak<Self>| {
-            let (proofs, identities) = (cells.clone(), cells.clone());
+            let (proofs, identities) = (Weak::clone(cells), Weak::clone(cells));
             let proof = core.cache(policy.clone(), move |_| {
                 load(&proofs, |cells| cells.load_proof().boxed())
             });
@@ -457,7 +498,7 @@ impl Cells {
 
     // ---- credentials ----
 
-    async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
+    pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
         let mut ask = Ask {
             reason: why(request.reason),
             ..Ask::FIRST
@@ -554,7 +595,7 @@ impl Cells {
     }
 
     async fn attempt(self: &Arc<Self>, held: &mut Held, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
-        let (role, known) = (self.login.custom_role_arn.clone(), self.settled.known());
+        let known = self.settled.known();
         let settled = known.outcome.is_some();
         let foreign = held.identity.is_some() && held.identity != known.identity;
         if settled && ((foreign && !recovering) || held.person.differs_from(&known.person)) {
@@ -579,11 +620,7 @@ impl Cells {
             }
         };
         held.used.sent.store(true, Ordering::Relaxed);
-        let exchanged = self
-            .core
-            .service
-            .get_credentials(&shown, &held.proof, role.as_deref())
-            .await?;
+        let exchanged = self.core.trade(&shown, &held.proof, &self.login).await?;
         Ok(self.adopt(exchanged, &shown, held, recovering).await?)
     }
 
@@ -600,8 +637,7 @@ impl Cells {
         let (cells, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
         held.used.sent.store(true, Ordering::Relaxed);
         let exchanged = to_its_end(self.core.with_deadline(async move {
-            let role = cells.login.custom_role_arn.as_deref();
-            let refused = match cells.core.service.get_credentials(offer.id(), &proof, role).await {
+            let refused = match cells.core.trade(offer.id(), &proof, &cells.login).await {
                 Ok(exchanged) => {
                     offer.linked().await;
                     return Ok(Ok(exchanged));
@@ -614,7 +650,9 @@ impl Cells {
                 Some(_) if recreates => offer.linked().await,
                 Some(Gone::NotFound) => offer.untouched(),
                 // It is about the login, not about the guest.
-                None if said_why && refused.remedy != Remedy::NewIdentity => offer.untouched(),
+                None if said_why && refused.remedy != Remedy::NewIdentity && cells.core.flow.is_one_call() => {
+                    offer.untouched();
+                }
                 // There is no answer, or none that says what was done.
                 _ => drop(offer),
             }
@@ -653,20 +691,14 @@ impl Cells {
         self.settled
             .change(|known| news = known.adopt(&id, held.person.clone(), expires));
         news.into_iter().for_each(|what| self.tell(what));
-        let pin = sdk::Pinned {
+        let pin = (self.epoch != UNPINNED).then(|| sdk::Pinned {
             provider: self.core.id(),
             epoch: self.epoch,
-        };
-        let mut credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
-        credentials.set_property(pin);
-        let identity = sdk::pinned(credentials.clone(), pin);
+        });
+        let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
         tracing::debug!(identity_id = ?id, lifetime = ?expires.life(), epoch = self.epoch, "credentials received");
         Ok(Loaded {
-            value: Snapshot {
-                identity_id: id,
-                credentials,
-                identity,
-            },
+            value: Snapshot::new(id, credentials, pin),
             expires: Some(expires),
         })
     }

@@ -109,7 +109,8 @@ impl Login {
     }
 
     /// The role to ask for, among those that the pool's role mappings allow (`CustomRoleArn` in the API reference).
-    /// Not for developer logins, whose role the pool alone decides.
+    /// Not for developer logins, whose role the pool alone decides. In the classic flow ([`Flow`](crate::Flow)) it is the role to
+    /// assume, for every kind of login.
     #[must_use]
     pub fn custom_role_arn(mut self, arn: impl Into<String>) -> Self {
         self.custom_role_arn = Some(arn.into().into());

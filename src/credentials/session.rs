@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_credential_types::provider::{ProvideCredentials, future};
-use aws_smithy_runtime_api::client::identity::{Identity, SharedIdentityCache};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 
 use super::events::EventKind;
@@ -86,12 +86,14 @@ impl Session {
     ///
     /// Dropping the future leaves the exchange to others.
     pub async fn ready(&self) -> Result<SignIn, Error> {
-        let (state, _) = self.shared.serve(Some(self.epoch)).await?;
-        state
-            .cells
-            .as_ref()
-            .and_then(|cells| cells.sign_in())
-            .ok_or_else(Error::ended)
+        let (state, snapshot) = self.shared.serve(Some(self.epoch)).await?;
+        match &state.cells {
+            Some(cells) => cells.sign_in().ok_or_else(Error::ended),
+            None => Ok(SignIn {
+                identity_id: snapshot.identity_id.clone(),
+                outcome: IdentityOutcome::Created,
+            }),
+        }
     }
 
     /// The user's identity id, from what is known if possible, else by the cheapest call there is.
@@ -152,6 +154,8 @@ pub(super) struct SessionState {
     /// `None`: signed out.
     pub(super) cells: Option<Arc<Cells>>,
     pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
+    /// Why nobody gets anything any more.
+    pub(super) closed: Option<Error>,
 }
 
 impl SessionState {
@@ -165,6 +169,9 @@ impl SessionState {
     }
 
     pub(super) fn nobody(&self) -> Error {
+        if let Some(error) = &self.closed {
+            return error.clone();
+        }
         match self.login.who {
             Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
                 .with_hint("call switch_to with the user's Login, or with Login::guest()"),
@@ -272,6 +279,19 @@ impl Settled {
         })
     }
 
+    /// Of a user whose identity is settled, if it is known.
+    pub(super) fn already(identity: Option<IdentityId>) -> Arc<Self> {
+        let outcome = identity.is_some().then_some(IdentityOutcome::Kept);
+        Arc::new(Self {
+            known: Mutex::new(Known {
+                identity,
+                outcome,
+                ..Known::default()
+            }),
+            hooks: tokio::sync::Mutex::default(),
+        })
+    }
+
     pub(super) fn known(&self) -> Known {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -333,14 +353,4 @@ impl Failure for Error {
         )
         .with_hint("compare the service's `Date` with the expiration that it sent")
     }
-}
-
-/// What a hit reads from a snapshot, without a copy of the rest.
-pub(super) fn credentials_of(snapshot: &Snapshot) -> aws_credential_types::Credentials {
-    snapshot.credentials.clone()
-}
-
-/// As [`credentials_of`], in the form that an identity cache answers.
-pub(super) fn identity_of(snapshot: &Snapshot) -> Identity {
-    snapshot.identity.clone()
 }

@@ -24,6 +24,14 @@ impl Bucket {
         }
     }
 
+    pub(super) fn per_second(&self) -> NonZeroU32 {
+        let rate = self
+            .depth
+            .checked_div(self.interval)
+            .and_then(|rate| u32::try_from(rate).ok());
+        rate.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    }
+
     /// Takes one at `now` (time since any fixed moment): how long to wait for it, or, if that is longer than `patience`,
     /// nothing is taken and the error says when to come again. `patience` is the same in every call.
     pub(super) fn take(&self, now: Duration, patience: Duration) -> Result<Duration, Duration> {

@@ -494,7 +494,7 @@ fn troubleshooting_has_an_entry_for_every_cause_and_every_kind_of_error() {
         assert!(causes.contains(&format!("\n### `{name}`\n")), "cause {name}");
     }
     let named = all!(ErrorKind: Configuration SignedOut SessionEnded IdentityChanged NotAuthorized IdentityNotFound
-        UserAlreadyRegistered Conflict Denied ClaimRefused Throttled Service Transport Timeout InvalidResponse Backend Store Panicked
+        UserAlreadyRegistered Conflict Denied ClaimRefused InvalidToken Throttled Service Transport Timeout InvalidResponse Backend Store Panicked
         Reentered Runtime);
     for name in named {
         assert!(kinds.contains(&format!("\n### `{name}`")), "kind {name}");

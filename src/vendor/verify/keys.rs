@@ -101,7 +101,7 @@ impl Fetched {
         }
         let asked = age(state.asked);
         match (kept, &state.failure) {
-            (Some(key), Some(_)) if asked < UNKNOWN_EVERY => return Look::Found(key),
+            (Some(key), Some(_)) if asked < UNKNOWN_EVERY => Look::Found(key),
             (None, Some(error))
                 if asked
                     < if state.keys.is_empty() {
@@ -110,9 +110,9 @@ impl Fetched {
                         UNKNOWN_EVERY
                     } =>
             {
-                return Look::Failed(error.clone());
+                Look::Failed(error.clone())
             }
-            (None, None) if asked < UNKNOWN_EVERY => return Look::Unknown,
+            (None, None) if asked < UNKNOWN_EVERY => Look::Unknown,
             (kept, _) => {
                 state.asked = Some(now);
                 let this = Arc::clone(self);
