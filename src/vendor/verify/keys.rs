@@ -256,7 +256,7 @@ mod tests {
         ] {
             let bad = key(&[(name, value)]);
             assert_eq!(
-                read(&[bad.clone()]).unwrap_err().kind(),
+                read(std::slice::from_ref(&bad)).unwrap_err().kind(),
                 ErrorKind::InvalidResponse,
                 "{bad}"
             );
