@@ -1,0 +1,279 @@
+//! What a cached call costs: our provider and our identity cache against the floor (the least possible `ProvideCredentials`), a
+//! provider written by hand over `tokio::RwLock`, and the SDK's own identity cache.
+//!
+//! `cargo bench --bench cached` prints the tables, `cargo bench --bench cached -- --test` runs everything once.
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
+
+mod harness;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::future::Future;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::config::{BehaviorVersion, ConfigBag, IdentityCache, RuntimeComponents};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+use cognito_identity_pool::{CognitoCredentialsProvider, LocalIdentityPool, Login};
+use harness::{is_quick, median, ratio, table};
+
+/// Counts allocations, so that "none" is measured and not believed.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: forwards to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The floor: time source, one pointer, `Credentials::clone`, `ready`.
+#[derive(Debug)]
+struct Floor {
+    time: SharedTimeSource,
+    entry: ArcSwap<(Credentials, SystemTime)>,
+}
+
+impl ProvideCredentials for Floor {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let entry = self.entry.load();
+        if self.time.now() < entry.1 {
+            return future::ProvideCredentials::ready(Ok(entry.0.clone()));
+        }
+        unreachable!("the bench is over before the credentials are")
+    }
+}
+
+/// What applications write themselves.
+#[derive(Debug)]
+struct ByHand {
+    time: SharedTimeSource,
+    entry: tokio::sync::RwLock<(Credentials, SystemTime)>,
+}
+
+impl ProvideCredentials for ByHand {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async move {
+            let entry = self.entry.read().await;
+            if self.time.now() < entry.1 {
+                return Ok(entry.0.clone());
+            }
+            unreachable!("the bench is over before the credentials are")
+        })
+    }
+}
+
+/// A future that is ready at once.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("a hit waits for nothing"),
+    }
+}
+
+/// The time of one call, on `threads` threads at once.
+fn measure(threads: usize, call: &(impl Fn() + Sync)) -> Duration {
+    let calls = if is_quick() { 100 } else { 300_000 };
+    median(|| {
+        let barrier = Barrier::new(threads);
+        let each = std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..threads)
+                .map(|_| {
+                    let runtime = tokio::runtime::Handle::current();
+                    let barrier = &barrier;
+                    scope.spawn(move || {
+                        // The SDK's cache makes a sleep on each call, and tokio's sleep wants a runtime.
+                        let _entered = runtime.enter();
+                        barrier.wait();
+                        let start = Instant::now();
+                        for _ in 0..calls {
+                            call();
+                        }
+                        start.elapsed() / calls
+                    })
+                })
+                .collect();
+            runs.into_iter().map(|run| run.join().unwrap()).collect::<Vec<_>>()
+        });
+        each.iter().sum::<Duration>() / threads as u32
+    })
+}
+
+fn allocations(call: &impl Fn()) -> u64 {
+    call();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    (0..1_000).for_each(|_| call());
+    (ALLOCATIONS.load(Ordering::Relaxed) - before) / 1_000
+}
+
+const THREADS: [usize; 3] = [1, 2, 4];
+
+fn rows(title: &str, base: &str, calls: &[(&str, &(dyn Fn() + Sync))]) {
+    let mut rows = vec![row![
+        "",
+        "1 thread",
+        "2 threads",
+        "4 threads",
+        &format!("1 / {base}"),
+        "2",
+        "4",
+        "allocations"
+    ]];
+    let mut floors = Vec::new();
+    for (name, call) in calls {
+        let call = &|| call();
+        let times: Vec<_> = THREADS.iter().map(|threads| measure(*threads, call)).collect();
+        if floors.is_empty() {
+            floors.clone_from(&times);
+        }
+        let mut row = row![name];
+        row.extend(times.iter().map(|time| format!("{} ns", time.as_nanos())));
+        row.extend(times.iter().zip(&floors).map(|(time, floor)| ratio(*time, *floor)));
+        row.push(allocations(call).to_string());
+        rows.push(row);
+    }
+    table(title, &rows);
+}
+
+struct Resolution {
+    cache: SharedIdentityCache,
+    resolver: SharedIdentityResolver,
+    components: RuntimeComponents,
+    bag: ConfigBag,
+}
+
+impl Resolution {
+    fn new(config: &SdkConfig, cache: SharedIdentityCache) -> Self {
+        let components = RuntimeComponentsBuilder::for_tests()
+            .with_time_source(config.time_source())
+            .with_sleep_impl(config.sleep_impl())
+            .build()
+            .unwrap();
+        let resolver = SharedIdentityResolver::new(config.credentials_provider().unwrap());
+        Self {
+            cache,
+            resolver,
+            components,
+            bag: ConfigBag::base(),
+        }
+    }
+
+    fn resolve(&self) {
+        let identity = self
+            .cache
+            .resolve_cached_identity(self.resolver.clone(), &self.components, &self.bag);
+        std::hint::black_box(now(identity).unwrap());
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (pool, provider) = runtime.block_on(async {
+        let pool = LocalIdentityPool::builder().allow_guests(true).start().await.unwrap();
+        let builder = CognitoCredentialsProvider::builder(pool.identity_pool_id()).configure(&pool.client_config());
+        let provider = builder.build().unwrap();
+        provider.switch_to(Login::guest()).ready().await.unwrap();
+        (pool, provider)
+    });
+    let credentials = runtime.block_on(provider.provide_credentials()).unwrap();
+    let _entered = runtime.enter();
+    let (time, expiry) = (SharedTimeSource::default(), credentials.expiry().unwrap());
+    let floor = Floor {
+        time: time.clone(),
+        entry: ArcSwap::from_pointee((credentials.clone(), expiry)),
+    };
+    let by_hand = ByHand {
+        time: time.clone(),
+        entry: tokio::sync::RwLock::new((credentials.clone(), expiry)),
+    };
+    let session = provider.session();
+
+    rows(
+        "A hit: provide_credentials (medians of nine)",
+        "floor",
+        &[
+            ("floor: clock, one pointer, clone, ready", &|| {
+                drop(std::hint::black_box(now(floor.provide_credentials())))
+            }),
+            ("this crate: provider", &|| {
+                drop(std::hint::black_box(now(provider.provide_credentials())))
+            }),
+            ("this crate: session", &|| {
+                drop(std::hint::black_box(now(session.provide_credentials())))
+            }),
+            ("by hand: tokio::RwLock", &|| {
+                drop(std::hint::black_box(now(by_hand.provide_credentials())))
+            }),
+        ],
+    );
+
+    let base = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .time_source(time)
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .build();
+    let ours = provider.sdk_config(&base);
+    let ours = Resolution::new(&ours, ours.identity_cache().unwrap());
+    let loaders = base
+        .to_builder()
+        .credentials_provider(SharedCredentialsProvider::new(provider.clone()))
+        .build();
+    let through_loader = Resolution::new(&loaders, provider.identity_cache());
+    let no_cache = Resolution::new(&loaders, IdentityCache::no_cache());
+    let lazy = Resolution::new(&loaders, IdentityCache::lazy().build());
+    // The first calls fill the caches.
+    tokio::runtime::Handle::current().block_on(async {
+        for resolution in [&ours, &through_loader, &no_cache, &lazy] {
+            let resolver = resolution.resolver.clone();
+            resolution
+                .cache
+                .resolve_cached_identity(resolver, &resolution.components, &resolution.bag)
+                .await
+                .unwrap();
+        }
+    });
+    rows(
+        "A client's identity resolution (medians of nine)",
+        "lazy",
+        &[
+            ("the SDK's cache: IdentityCache::lazy()", &|| lazy.resolve()),
+            ("this crate: sdk_config, operation pin included", &|| ours.resolve()),
+            ("this crate: identity_cache() through the loader", &|| {
+                through_loader.resolve()
+            }),
+            ("IdentityCache::no_cache()", &|| no_cache.resolve()),
+        ],
+    );
+    drop(pool);
+}

@@ -1,0 +1,187 @@
+//! What a vend costs, on canned responses: from the cache, and against the raw operation of the SDK.
+//!
+//! `cargo bench --bench vendor` prints the tables, `cargo bench --bench vendor -- --test` runs everything once.
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
+
+mod harness;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_cognitoidentity::Client;
+use aws_sdk_cognitoidentity::config::BehaviorVersion;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_async::time::SystemTimeSource;
+use aws_smithy_http_client::test_util::infallible_client_fn;
+use aws_smithy_types::body::SdkBody;
+use aws_types::region::Region;
+use cognito_identity_pool::{DeveloperUserId, PrincipalTags, TokenVendor, VendRequest};
+use harness::{is_quick, table};
+
+const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
+const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
+const PROVIDER: &str = "login.mycompany.myapp";
+
+/// Counts allocations.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is handed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system's.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn config() -> SdkConfig {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let payload = format!(
+        r#"{{"sub":"{ID}","aud":"{POOL}","amr":["authenticated","{PROVIDER}","{PROVIDER}:{POOL}:user-42"],"iss":"https://cognito-identity.amazonaws.com","exp":{},"iat":{now}}}"#,
+        now + 900
+    );
+    let payload = base64_simd::URL_SAFE_NO_PAD.encode_to_string(payload);
+    let header = base64_simd::URL_SAFE_NO_PAD.encode_to_string(r#"{"kid":"us-east-11","typ":"JWS","alg":"RS512"}"#);
+    let signature = base64_simd::URL_SAFE_NO_PAD.encode_to_string([7; 256]);
+    let answer = format!(r#"{{"IdentityId":"{ID}","Token":"{header}.{payload}.{signature}"}}"#);
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            "AKIA", "secret", None, None, "bench",
+        )))
+        .time_source(SystemTimeSource::new())
+        .sleep_impl(TokioSleep::new())
+        .http_client(infallible_client_fn(move |_: http::Request<SdkBody>| {
+            http::Response::builder()
+                .status(200)
+                .body(SdkBody::from(answer.clone()))
+                .unwrap()
+        }))
+        .build()
+}
+
+/// One round of `work`, `times` over: nanoseconds and allocations of one.
+async fn round<T>(times: u32, mut work: impl AsyncFnMut() -> T) -> (f64, f64) {
+    let (start, allocated) = (Instant::now(), ALLOCATIONS.load(Ordering::Relaxed));
+    for _ in 0..times {
+        black_box(work().await);
+    }
+    let nanos = start.elapsed().as_nanos() as f64;
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocated;
+    (nanos / f64::from(times), allocations as f64 / f64::from(times))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+struct Measured {
+    name: &'static str,
+    nanos: f64,
+    allocations: f64,
+}
+
+impl Measured {
+    fn row(&self, base: &Self) -> Vec<String> {
+        row![
+            self.name,
+            format!("{:.0}", self.nanos),
+            format!("{:.1}", self.allocations),
+            format!("{:.2}", self.nanos / base.nanos)
+        ]
+    }
+}
+
+/// Measures several works in turn, round after round, so that what disturbs the machine disturbs them all.
+macro_rules! measure {
+    ($rounds:expr, $times:expr, $($name:literal => $work:expr),+ $(,)?) => {{
+        let mut all = Vec::new();
+        $(all.push(($name, Vec::new(), Vec::new(), round($times, $work).await));)+
+        for _ in 0..$rounds {
+            let mut at = 0;
+            $(
+                let (nanos, allocations) = round($times, $work).await;
+                all[at].1.push(nanos);
+                all[at].2.push(allocations);
+                at += 1;
+            )+
+            black_box(at);
+        }
+        all.into_iter()
+            .map(|(name, nanos, allocations, _warm_up)| Measured {
+                name,
+                nanos: median(nanos),
+                allocations: median(allocations),
+            })
+            .collect::<Vec<_>>()
+    }};
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let (rounds, hits, requests) = if is_quick() { (3, 200, 20) } else { (31, 20_000, 500) };
+    let config = config();
+    let user = DeveloperUserId::new("user-42").unwrap();
+    let tags = PrincipalTags::new().with("tenant", "acme").unwrap();
+
+    let cached = TokenVendor::builder(POOL, PROVIDER).configure(&config).build().unwrap();
+    let uncached = TokenVendor::builder(POOL, PROVIDER)
+        .configure(&config)
+        .cache_capacity(0)
+        .requests_per_second(None)
+        .build()
+        .unwrap();
+    let flights = TokenVendor::builder(POOL, PROVIDER)
+        .configure(&config)
+        .requests_per_second(None)
+        .build()
+        .unwrap();
+    let raw = Client::new(&config);
+
+    let hit = measure!(
+        rounds, hits,
+        "cached vend" => async || cached.vend(&user).await.unwrap(),
+        "cached vend with tags" =>
+            async || cached.vend_with(VendRequest::new(user.clone()).principal_tags(tags.clone())).await.unwrap(),
+    );
+    let miss = measure!(
+        rounds, requests,
+        "raw operation of the SDK" => async || {
+            let request = raw.get_open_id_token_for_developer_identity().identity_pool_id(POOL);
+            request.logins(PROVIDER, user.as_str()).token_duration(900).send().await.unwrap()
+        },
+        "uncached vend" => async || uncached.vend(&user).await.unwrap(),
+        "vend past the cache" =>
+            async || flights.vend_with(VendRequest::new(user.clone()).fresh(true)).await.unwrap(),
+    );
+
+    let mut rows = vec![row!["", "ns", "allocations", "x the first"]];
+    rows.extend(hit.iter().map(|measured| measured.row(&hit[0])));
+    table("Vends from the cache", &rows);
+    rows.truncate(1);
+    rows.extend(miss.iter().map(|measured| measured.row(&miss[0])));
+    table("Vends by request, on canned responses", &rows);
+}

@@ -1,0 +1,114 @@
+//! The operating system's keychain as an [`IdentityStore`]: who the guest of this device is survives a restart, where no other
+//! user of the device can read it.
+//!
+//! It stands on `keyring-core`, so it is the same for the Keychain of macOS and iOS, Windows' Credential Manager, the Secret
+//! Service of Linux desktops and Android. Here it runs on keyring-core's in-memory keychain; an app passes its platform's, e.g.
+//! `apple_native_keyring_store::keychain::Store::new()?`.
+//!
+//! ```text
+//! cargo run --example keychain_store
+//! ```
+#![allow(clippy::print_stdout, reason = "an example tells a story")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cognito_identity_pool::{
+    CognitoCredentialsProvider, Error, IdentityId, IdentityStore, LocalIdentityPool, Login, StoreError, StoreKey,
+    Swapped, async_trait,
+};
+use keyring_core::CredentialStore;
+
+/// Identity ids in a keychain, one entry for each key: the service is the app's name, the user the key's text form.
+///
+/// Make one and clone it.
+#[derive(Clone)]
+pub(crate) struct KeychainStore {
+    keychain: Arc<CredentialStore>,
+    app: String,
+    /// Keychains have no compare-and-swap. This makes one for the tasks that share this store; an app of several processes
+    /// holds a lock file as well, as `FileStore` does.
+    swapping: Arc<Mutex<()>>,
+}
+
+impl KeychainStore {
+    pub(crate) fn new(keychain: Arc<CredentialStore>, app: impl Into<String>) -> Self {
+        Self {
+            keychain,
+            app: app.into(),
+            swapping: Arc::default(),
+        }
+    }
+
+    /// Only "there is no such entry" means absent. A keychain that is locked or out of reach is an error.
+    fn read(&self, key: &str) -> Result<Option<IdentityId>, StoreError> {
+        match self.keychain.build(&self.app, key, None)?.get_password() {
+            Ok(id) => Ok(Some(
+                IdentityId::new(id).map_err(|error| StoreError::from(error).permanent())?,
+            )),
+            Err(keyring_core::Error::NoEntry) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn replace(
+        &self,
+        key: &str,
+        expected: Option<&IdentityId>,
+        new: Option<&IdentityId>,
+    ) -> Result<Swapped, StoreError> {
+        let swapping = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.read(key)?;
+        if current.as_ref() != expected {
+            return Ok(Swapped::No { current });
+        }
+        let entry = self.keychain.build(&self.app, key, None)?;
+        match new {
+            Some(id) => entry.set_password(id.as_str())?,
+            None if current.is_some() => entry.delete_credential()?,
+            None => {}
+        }
+        drop(swapping);
+        Ok(Swapped::Yes)
+    }
+}
+
+#[async_trait]
+impl IdentityStore for KeychainStore {
+    async fn load(&self, key: &StoreKey) -> Result<Option<IdentityId>, StoreError> {
+        let (store, key) = (self.clone(), key.to_string());
+        // A keychain may wait for the user's finger.
+        tokio::task::spawn_blocking(move || store.read(&key)).await?
+    }
+
+    async fn swap(
+        &self,
+        key: &StoreKey,
+        expected: Option<&IdentityId>,
+        new: Option<&IdentityId>,
+    ) -> Result<Swapped, StoreError> {
+        let (store, key, expected, new) = (self.clone(), key.to_string(), expected.cloned(), new.cloned());
+        tokio::task::spawn_blocking(move || store.replace(&key, expected.as_ref(), new.as_ref())).await?
+    }
+}
+
+#[tokio::main]
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = LocalIdentityPool::builder().allow_guests(true).start().await?;
+    let keychain = keyring_core::mock::Store::new()?;
+    let first = guest_of_this_device(&pool, Arc::clone(&keychain) as _).await?;
+    println!("the first start of the app made a guest:  {first:?}");
+    let again = guest_of_this_device(&pool, keychain).await?;
+    println!("the second start found it in the keychain: {again:?}");
+    assert_eq!(first, again);
+    Ok(())
+}
+
+/// One start of the app.
+async fn guest_of_this_device(pool: &LocalIdentityPool, keychain: Arc<CredentialStore>) -> Result<IdentityId, Error> {
+    let provider = CognitoCredentialsProvider::builder(pool.identity_pool_id())
+        .configure(&pool.client_config())
+        .identity_store(KeychainStore::new(keychain, "com.example.app"))
+        .login(Login::guest())
+        .build()?;
+    Ok(provider.session().ready().await?.identity_id)
+}

@@ -1,0 +1,492 @@
+//! The ids of the service, each a type of its own, so that one cannot be passed for another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a value cannot be the id that it was offered as.
+///
+/// The text names the rule of the service and, where there is a likely one, the mistake that was made.
+///
+/// ```
+/// # use cognito_identity_pool::IdentityPoolId;
+/// let error = IdentityPoolId::new("my_app_pool").unwrap_err();
+/// assert!(error.to_string().contains("the pool's name"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {rule}{hint}")]
+pub struct InvalidId {
+    what: &'static str,
+    rule: String,
+    hint: &'static str,
+}
+
+impl InvalidId {
+    pub(crate) fn new(what: &'static str, rule: impl Into<String>, hint: &'static str) -> Self {
+        Self {
+            what,
+            rule: rule.into(),
+            hint,
+        }
+    }
+}
+
+/// What `REGION:GUID` ids have in common (`IdentityPoolId` and `IdentityId` in the API reference):
+/// 1..=55 characters, `[\w-]+:[0-9a-f-]+`.
+fn check_region_guid(what: &'static str, value: &str) -> Result<(), InvalidId> {
+    const RULE: &str = "must look like us-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d (region, colon, lower-case GUID)";
+    let fail = |hint| Err(InvalidId::new(what, RULE, hint));
+    if value.is_empty() {
+        return fail("; the value is empty, is a setting or an environment variable missing?");
+    }
+    if value.trim() != value {
+        return fail("; the value has white space around it");
+    }
+    if value.starts_with("arn:") {
+        return fail("; this is an ARN, pass what follows `identitypool/`");
+    }
+    let Some((region, guid)) = value.split_once(':') else {
+        if value.len() > 10
+            && value
+                .split_once('_')
+                .is_some_and(|(region, _)| region.matches('-').count() >= 2)
+        {
+            return fail("; this is the id of a user pool, an identity pool has an id of its own");
+        }
+        return fail("; there is no colon in it, is it the pool's name?");
+    };
+    if value.len() > 55 {
+        return fail("; it has more than 55 characters");
+    }
+    let region_ok = !region.is_empty()
+        && region
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let guid_ok = !guid.is_empty() && guid.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    match (region_ok, guid_ok) {
+        (true, true) => Ok(()),
+        (true, false) if guid.bytes().any(|b| b.is_ascii_uppercase()) => {
+            fail("; the GUID has upper-case letters, write them in lower case")
+        }
+        (true, false) => fail("; what follows the colon is no GUID"),
+        (false, _) => fail("; what stands before the colon is no region"),
+    }
+}
+
+macro_rules! string_id {
+    ($name:ident, $check:expr, debug: |$self:ident| $debug:expr) => {
+        impl $name {
+            /// Checks `value` against the service's rule and wraps it.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidId`], which names the rule and the mistake most likely made.
+            pub fn new(value: impl Into<String>) -> Result<Self, InvalidId> {
+                let value = value.into();
+                let check: fn(&str) -> Result<(), InvalidId> = $check;
+                check(&value)?;
+                Ok(Self(value))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let $self = self;
+                f.debug_tuple(stringify!($name)).field(&$debug).finish()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(value: &str) -> Result<Self, InvalidId> {
+                Self::new(value)
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = InvalidId;
+            fn try_from(value: &str) -> Result<Self, InvalidId> {
+                Self::new(value)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(value: String) -> Result<Self, InvalidId> {
+                Self::new(value)
+            }
+        }
+
+        impl TryFrom<&$name> for $name {
+            type Error = InvalidId;
+            fn try_from(value: &$name) -> Result<Self, InvalidId> {
+                Ok(value.clone())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+macro_rules! displayed {
+    ($($name:ident),+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+
+/// The id of an identity pool, `region:uuid` (`IdentityPoolId` in the API reference, 1..=55 characters).
+///
+/// Not a secret. The region of every call is taken from it unless it is overridden.
+///
+/// ```
+/// # use cognito_identity_pool::IdentityPoolId;
+/// let pool: IdentityPoolId = "eu-west-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d".parse()?;
+/// assert_eq!(pool.region(), "eu-west-1");
+/// # Ok::<(), cognito_identity_pool::InvalidId>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdentityPoolId(String);
+
+string_id!(IdentityPoolId, |v| check_region_guid("identity pool id", v), debug: |id| id.0);
+displayed!(IdentityPoolId, DeveloperProviderName);
+
+impl IdentityPoolId {
+    /// The region that the pool lives in.
+    pub fn region(&self) -> &str {
+        region_of(&self.0)
+    }
+
+    /// The host under which Cognito issues tokens for this pool's region: the key of a Cognito token in a logins map.
+    ///
+    /// `cognito-identity.amazonaws.com` in the commercial regions; GovCloud, China and the sovereign clouds have
+    /// hosts of their own. A token's own `iss` comes first where it can be read.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::IdentityPoolId;
+    /// let pool = IdentityPoolId::new("cn-north-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
+    /// assert_eq!(pool.issuer_host(), "cognito-identity.cn-north-1.amazonaws.com.cn");
+    /// # Ok::<(), cognito_identity_pool::InvalidId>(())
+    /// ```
+    pub fn issuer_host(&self) -> String {
+        issuer_host(self.region())
+    }
+}
+
+/// The id of an identity in a pool, `region:uuid` (`IdentityId` in the API reference, 1..=55 characters).
+///
+/// One per end user, or per guest. Holding a guest's id is all it takes to be that guest, so `Debug` shows its last four
+/// characters only; [`Display`](fmt::Display) and serde write it whole, for those who mean it.
+///
+/// ```
+/// # use cognito_identity_pool::IdentityId;
+/// let id = IdentityId::new("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
+/// assert_eq!(format!("{id:?}"), r#"IdentityId("…5c6d")"#);
+/// # Ok::<(), cognito_identity_pool::InvalidId>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdentityId(String);
+
+string_id!(IdentityId, |v| check_region_guid("identity id", v), debug: |id| id.redacted());
+displayed!(IdentityId);
+
+impl IdentityId {
+    /// The region that the identity lives in: its pool's.
+    pub fn region(&self) -> &str {
+        region_of(&self.0)
+    }
+
+    /// The last four characters, for logs.
+    pub(crate) fn redacted(&self) -> String {
+        // The check at construction admits ASCII alone.
+        format!("…{}", &self.0[self.0.len().saturating_sub(4)..])
+    }
+}
+
+/// The name under which a backend is known to an identity pool, e.g. `login.mycompany.myapp`
+/// (`DeveloperProviderName` in the API reference: 1..=128 characters, `[\w._-]+`). It cannot be changed once a pool has it.
+///
+/// ```
+/// # use cognito_identity_pool::DeveloperProviderName;
+/// assert!(DeveloperProviderName::new("login.mycompany.myapp").is_ok());
+/// assert!(DeveloperProviderName::new("my company").is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeveloperProviderName(String);
+
+string_id!(DeveloperProviderName, check_developer_provider_name, debug: |name| name.0);
+
+fn check_developer_provider_name(value: &str) -> Result<(), InvalidId> {
+    const WHAT: &str = "developer provider name";
+    const RULE: &str = "must have 1 to 128 of the characters A-Z a-z 0-9 . _ -";
+    if is_issuer_host(value) {
+        return Err(InvalidId::new(
+            WHAT,
+            "must be the name that the identity pool has for your backend",
+            "; this is the name of Cognito's own token issuer",
+        ));
+    }
+    let legal = value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    match value.len() {
+        0 => Err(InvalidId::new(WHAT, RULE, "; the value is empty")),
+        1..=128 if legal => Ok(()),
+        1..=128 if value.contains(char::is_whitespace) => Err(InvalidId::new(WHAT, RULE, "; there is a space in it")),
+        1..=128 if value.contains("://") => Err(InvalidId::new(WHAT, RULE, "; it is a name, not a URL")),
+        1..=128 => Err(InvalidId::new(WHAT, RULE, "")),
+        _ => Err(InvalidId::new(WHAT, RULE, "; it is longer")),
+    }
+}
+
+/// A backend's own id for one of its users (`DeveloperUserIdentifier` in the API reference).
+///
+/// 1..=1024 bytes, no control characters. The service keeps it in clear in every token and in CloudTrail: use an opaque,
+/// stable id that is never given to another user, not an e-mail address. [`TokenVendor`](crate::TokenVendor) refuses what
+/// looks like one. `Debug` shows its length only.
+///
+/// ```
+/// # use cognito_identity_pool::DeveloperUserId;
+/// let user = DeveloperUserId::new("user-42")?;
+/// assert_eq!(user.as_str(), "user-42");
+/// assert!(DeveloperUserId::new("x".repeat(1025)).is_err());
+/// # Ok::<(), cognito_identity_pool::InvalidId>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeveloperUserId(String);
+
+string_id!(DeveloperUserId, check_developer_user_id, debug: |id| format!("{} bytes", id.0.len()));
+
+impl DeveloperUserId {
+    /// 32 bytes as 43 characters of base64url: always legal.
+    pub(crate) fn from_base64url(bytes: &[u8; 32]) -> Self {
+        Self(base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes))
+    }
+}
+
+fn check_developer_user_id(value: &str) -> Result<(), InvalidId> {
+    const WHAT: &str = "developer user identifier";
+    const RULE: &str = "must have 1 to 1024 bytes and no control characters";
+    match value.len() {
+        0 => Err(InvalidId::new(
+            WHAT,
+            RULE,
+            "; it is empty, is the user really signed in?",
+        )),
+        1..=1024 if value.trim().is_empty() => Err(InvalidId::new(WHAT, RULE, "; it is nothing but white space")),
+        1..=1024 if !value.contains(char::is_control) => Ok(()),
+        1..=1024 => Err(InvalidId::new(WHAT, RULE, "; there is a control character in it")),
+        longer => Err(InvalidId::new(WHAT, format!("{RULE}, this one has {longer}"), "")),
+    }
+}
+
+fn region_of(id: &str) -> &str {
+    id.split_once(':').map_or("", |(region, _)| region)
+}
+
+/// The partitions of AWS, told by the first letters of a region as the SDK's endpoint rules do.
+const DNS_SUFFIXES: [(&str, &str); 7] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("eusc-", "amazonaws.eu"),
+    ("", "amazonaws.com"),
+];
+
+fn dns_suffix(region: &str) -> &'static str {
+    DNS_SUFFIXES
+        .iter()
+        .find(|(prefix, _)| region.starts_with(prefix))
+        .map_or("amazonaws.com", |(_, suffix)| suffix)
+}
+
+/// Regions with a token issuer of their own within the commercial partition are not published as a list; the shared host
+/// is right for all regions that are on by default, and a token's own `iss` corrects it for the others.
+fn issuer_host(region: &str) -> String {
+    match dns_suffix(region) {
+        "amazonaws.com" if !region.starts_with("us-gov-") => "cognito-identity.amazonaws.com".to_owned(),
+        suffix => format!("cognito-identity.{region}.{suffix}"),
+    }
+}
+
+/// Whether `host` has the form of a Cognito token issuer: the hosts whose tokens are keyed by their own `iss`.
+///
+/// Never an arbitrary host: what is keyed under it is taken for a Cognito token.
+pub(crate) fn is_issuer_host(host: &str) -> bool {
+    let Some(rest) = host.strip_prefix("cognito-identity.") else {
+        return false;
+    };
+    DNS_SUFFIXES.iter().any(|(_, suffix)| {
+        rest == *suffix
+            || rest
+                .strip_suffix(suffix)
+                .and_then(|region| region.strip_suffix('.'))
+                .is_some_and(|region| {
+                    !region.is_empty()
+                        && region
+                            .bytes()
+                            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
+
+    #[test]
+    fn ids_of_every_partition_are_accepted_and_give_their_region() {
+        for region in [
+            "us-east-1",
+            "eu-central-2",
+            "us-gov-west-1",
+            "cn-north-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "eusc-de-east-1",
+        ] {
+            let id = format!("{region}:335c1f44-87c9-4bbd-a314-93b47d91fadd");
+            assert_eq!(IdentityPoolId::new(&*id).unwrap().region(), region);
+            assert_eq!(IdentityId::new(id).unwrap().region(), region);
+        }
+    }
+
+    #[test]
+    fn what_is_no_pool_id_is_refused_with_the_likely_mistake() {
+        for (value, hint) in [
+            ("", "empty"),
+            ("my app pool", "the pool's name"),
+            ("MyPool", "the pool's name"),
+            ("us-east-1_AbCdEfGhI", "user pool"),
+            (
+                "arn:aws:cognito-identity:us-east-1:123456789012:identitypool/us-east-1:335c1f44",
+                "ARN",
+            ),
+            (" us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd", "white space"),
+            ("us-east-1:335C1F44-87C9-4BBD-A314-93B47D91FADD", "upper-case"),
+            ("us-east-1:mock", "no GUID"),
+            ("us east 1:335c1f44-87c9-4bbd-a314-93b47d91fadd", "no region"),
+            (&format!("us-east-1:{}", "a".repeat(46)), "55"),
+        ] {
+            let error = IdentityPoolId::new(value).unwrap_err().to_string();
+            assert!(
+                error.contains(hint) && error.contains("region, colon"),
+                "{value}: {error}"
+            );
+        }
+        assert!(IdentityPoolId::new(format!("us-east-1:{}", "a".repeat(45))).is_ok());
+    }
+
+    #[test]
+    fn the_issuer_host_follows_the_partition() {
+        for (region, host) in [
+            ("us-east-1", "cognito-identity.amazonaws.com"),
+            ("ap-southeast-2", "cognito-identity.amazonaws.com"),
+            ("cn-north-1", "cognito-identity.cn-north-1.amazonaws.com.cn"),
+            ("us-gov-west-1", "cognito-identity.us-gov-west-1.amazonaws.com"),
+            ("us-gov-east-1", "cognito-identity.us-gov-east-1.amazonaws.com"),
+            ("eusc-de-east-1", "cognito-identity.eusc-de-east-1.amazonaws.eu"),
+            ("us-iso-east-1", "cognito-identity.us-iso-east-1.c2s.ic.gov"),
+            ("us-isob-east-1", "cognito-identity.us-isob-east-1.sc2s.sgov.gov"),
+        ] {
+            assert_eq!(issuer_host(region), host);
+        }
+    }
+
+    #[test]
+    fn only_cognitos_own_hosts_are_issuer_hosts() {
+        for host in [
+            "cognito-identity.amazonaws.com",
+            "cognito-identity.cn-north-1.amazonaws.com.cn",
+            "cognito-identity.us-gov-west-1.amazonaws.com",
+        ] {
+            assert!(is_issuer_host(host), "{host}");
+        }
+        for host in [
+            "",
+            "amazonaws.com",
+            "cognito-identity.amazonaws.com.evil.example",
+            "cognito-identity.evil.example",
+            "cognito-identity.a.b.amazonaws.com",
+            "cognito-idp.us-east-1.amazonaws.com",
+            "accounts.google.com",
+            "cognito-identity..amazonaws.com",
+        ] {
+            assert!(!is_issuer_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_developer_provider_name_keeps_to_the_services_rule() {
+        for name in ["a", "login.mycompany.myapp", "a_b-c.D9", &"x".repeat(128)] {
+            assert!(DeveloperProviderName::new(name).is_ok(), "{name}");
+        }
+        for (name, hint) in [
+            ("", "empty"),
+            ("my company", "space"),
+            ("https://login.example.com", "URL"),
+            ("käse", "1 to 128"),
+            (&*"x".repeat(129), "longer"),
+            ("cognito-identity.amazonaws.com", "token issuer"),
+        ] {
+            let error = DeveloperProviderName::new(name).unwrap_err().to_string();
+            assert!(error.contains(hint), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_developer_user_id_is_counted_in_bytes() {
+        assert!(DeveloperUserId::new("x".repeat(1024)).is_ok());
+        assert!(
+            DeveloperUserId::new("x".repeat(1025))
+                .unwrap_err()
+                .to_string()
+                .contains("1025")
+        );
+        assert!(DeveloperUserId::new("ü".repeat(513)).is_err());
+        assert!(DeveloperUserId::new("").unwrap_err().to_string().contains("signed in"));
+        assert!(DeveloperUserId::new("a\nb").is_err());
+        assert!(DeveloperUserId::new("  ").is_err());
+        assert!(DeveloperUserId::new("tenant:user:1").is_ok());
+    }
+
+    #[test]
+    fn serde_checks_what_it_reads() {
+        let id: IdentityPoolId = serde_json::from_str(&format!("\"{POOL}\"")).unwrap();
+        assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{POOL}\""));
+        assert!(serde_json::from_str::<IdentityPoolId>("\"pool\"").is_err());
+    }
+
+    #[test]
+    fn debug_of_an_identity_or_user_id_does_not_show_it() {
+        assert!(!format!("{:?}", IdentityId::new(POOL).unwrap()).contains("335c1f44"));
+        assert!(!format!("{:?}", DeveloperUserId::new("alice").unwrap()).contains("alice"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a load runs: the tokio runtime that is current, if there is one; and the mark by which a load knows itself.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::sync::thread_local;
+
+#[cfg(all(feature = "rt-tokio", not(all(test, cognito_loom))))]
+#[derive(Clone)]
+pub(super) struct Spawner(tokio::runtime::Handle);
+
+#[cfg(all(feature = "rt-tokio", not(all(test, cognito_loom))))]
+impl Spawner {
+    /// `None`: those who wait have to drive the load.
+    pub(super) fn here() -> Option<Self> {
+        tokio::runtime::Handle::try_current().ok().map(Self)
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.0.spawn(task));
+    }
+}
+
+#[cfg(not(all(feature = "rt-tokio", not(all(test, cognito_loom)))))]
+#[derive(Clone)]
+pub(super) enum Spawner {}
+
+#[cfg(not(all(feature = "rt-tokio", not(all(test, cognito_loom)))))]
+impl Spawner {
+    pub(super) fn here() -> Option<Self> {
+        None
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(task);
+    }
+}
+
+thread_local! {
+    /// The caches whose loads are being polled on this thread, innermost last.
+    static POLLED: std::cell::RefCell<Vec<usize>> = std::cell::RefCell::default();
+}
+
+/// A load that can be recognised from inside: one that asks the cache it is called for would wait for itself.
+///
+/// It is seen in whatever the load awaits itself, not in tasks that it spawns; those run into the load's timeout.
+pub(super) struct Reentry<F> {
+    pub(super) id: usize,
+    pub(super) load: F,
+}
+
+impl Reentry<()> {
+    pub(super) fn is_inside(id: usize) -> bool {
+        POLLED.try_with(|polled| polled.borrow().contains(&id)).unwrap_or(false)
+    }
+}
+
+impl<F: Future + Unpin> Future for Reentry<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _mark = Mark::set(self.id);
+        Pin::new(&mut self.load).poll(cx)
+    }
+}
+
+struct Mark;
+
+impl Mark {
+    fn set(id: usize) -> Self {
+        let _ = POLLED.try_with(|polled| polled.borrow_mut().push(id));
+        Self
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let _ = POLLED.try_with(|polled| polled.borrow_mut().pop());
+    }
+}

@@ -1,0 +1,333 @@
+//! One load that many wait for. It outlives its callers, and is driven by a task of its own or, where there is none, by
+//! those who wait.
+//!
+//! The load sits in the flight rather than in the task, so that whoever finds the task's runtime gone or standing still can
+//! really end it before starting another. The list of wakers is our own, so that a model checker sees all of the handshake.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::future::BoxFuture;
+
+use super::sync::{Mutex, lock};
+
+pub(super) struct Flight<O> {
+    cabin: Mutex<Cabin<O>>,
+}
+
+struct Cabin<O> {
+    load: Load<O>,
+    end: Option<End<O>>,
+    pilot: Pilot,
+    waiters: BTreeMap<u64, Waker>,
+    next_waiter: u64,
+}
+
+enum Load<O> {
+    Parked(BoxFuture<'static, O>),
+    /// Somebody is polling it or dropping it, outside of the lock.
+    Out {
+        /// It was woken meanwhile.
+        woken: bool,
+        /// It is to be dropped rather than parked again.
+        cancelled: bool,
+    },
+    Gone,
+}
+
+/// Who polls the load.
+enum Pilot {
+    /// Those who wait, and those who pass by.
+    Callers,
+    /// A [`Driver`]; its waker, once it has been polled.
+    Task(Option<Waker>),
+}
+
+/// How a flight ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End<O> {
+    Landed(O),
+    /// The load was dropped unfinished; whoever waited may start another.
+    Cancelled,
+}
+
+impl<O: Clone + Send + 'static> Flight<O> {
+    /// A flight whose load is polled by a [`Driver`], which has to be made and spawned, or else by its callers. Nothing runs
+    /// before the first poll.
+    pub(super) fn new(load: BoxFuture<'static, O>, has_driver: bool) -> Arc<Self> {
+        Arc::new(Self {
+            cabin: Mutex::new(Cabin {
+                load: Load::Parked(load),
+                end: None,
+                pilot: if has_driver { Pilot::Task(None) } else { Pilot::Callers },
+                waiters: BTreeMap::new(),
+                next_waiter: 0,
+            }),
+        })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.cabin).end.is_some()
+    }
+
+    pub(super) fn is_driven_by_callers(&self) -> bool {
+        matches!(lock(&self.cabin).pilot, Pilot::Callers)
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the flight to the others.
+    pub(super) fn wait(self: &Arc<Self>) -> Wait<'_, O> {
+        Wait {
+            flight: self,
+            key: None,
+        }
+    }
+
+    /// Gives a load that its callers drive one poll, for the benefit of others.
+    pub(super) fn pass_by(self: &Arc<Self>) {
+        if self.is_driven_by_callers() {
+            self.poll_load_for_waiters();
+        }
+    }
+
+    /// Drops the load and tells all who wait. `false`: it is being polled at this moment (by a poll that blocks, most
+    /// likely), and ends as soon as that returns.
+    pub(super) fn cancel(&self) -> bool {
+        let mut cabin = lock(&self.cabin);
+        match std::mem::replace(&mut cabin.load, Load::Gone) {
+            Load::Gone => true,
+            Load::Out { woken, .. } => {
+                cabin.load = Load::Out { woken, cancelled: true };
+                false
+            }
+            Load::Parked(load) => {
+                cabin.load = Load::Out {
+                    woken: false,
+                    cancelled: true,
+                };
+                drop(cabin);
+                // First the end of this load, then the news: two are never alive at once.
+                drop_quietly(load);
+                self.finish(End::Cancelled);
+                true
+            }
+        }
+    }
+
+    /// Ends the flight with an outcome of the caller's, at once, even if its load is being polled at this moment.
+    pub(super) fn end_with(&self, outcome: O) {
+        let mut cabin = lock(&self.cabin);
+        if cabin.end.is_none() {
+            cabin.end = Some(End::Landed(outcome));
+        }
+        let wakers = cabin.take_wakers();
+        drop(cabin);
+        wakers.into_iter().for_each(Waker::wake);
+        self.cancel();
+    }
+
+    fn finish(&self, end: End<O>) {
+        let mut cabin = lock(&self.cabin);
+        cabin.load = Load::Gone;
+        if cabin.end.is_none() {
+            cabin.end = Some(end);
+        }
+        let wakers = cabin.take_wakers();
+        drop(cabin);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll_load_for_waiters(self: &Arc<Self>) {
+        let waker = Waker::from(Arc::new(LoadWaker(Arc::downgrade(self))));
+        self.poll_load(&mut Context::from_waker(&waker));
+    }
+
+    /// Polls the load once, unless somebody is at it.
+    fn poll_load(&self, cx: &mut Context<'_>) {
+        let mut cabin = lock(&self.cabin);
+        let load = match std::mem::replace(
+            &mut cabin.load,
+            Load::Out {
+                woken: false,
+                cancelled: false,
+            },
+        ) {
+            Load::Parked(load) => load,
+            other => {
+                cabin.load = other;
+                return;
+            }
+        };
+        drop(cabin);
+        let mut turn = Turn {
+            flight: self,
+            load: Some(load),
+        };
+        let Some(load) = &mut turn.load else { return };
+        if let Poll::Ready(outcome) = load.as_mut().poll(cx) {
+            turn.load = None;
+            self.finish(End::Landed(outcome));
+        }
+    }
+
+    /// Puts a load that is not done back into its place, or drops it if the flight was cancelled meanwhile.
+    fn park(&self, load: BoxFuture<'static, O>) {
+        let mut cabin = lock(&self.cabin);
+        match cabin.load {
+            Load::Out { cancelled: true, .. } | Load::Gone => {
+                drop(cabin);
+                drop_quietly(load);
+                self.finish(End::Cancelled);
+            }
+            Load::Out { woken, .. } => {
+                cabin.load = Load::Parked(load);
+                // Those who were woken during the poll found nothing to poll; they have to look again.
+                let wakers = if woken { cabin.take_wakers() } else { Vec::new() };
+                drop(cabin);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+            Load::Parked(_) => {}
+        }
+    }
+
+    fn load_woken(&self) {
+        let mut cabin = lock(&self.cabin);
+        if let Load::Out { woken, .. } = &mut cabin.load {
+            *woken = true;
+        }
+        let wakers = cabin.take_wakers();
+        drop(cabin);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<O> Cabin<O> {
+    fn take_wakers(&mut self) -> Vec<Waker> {
+        let driver = match &mut self.pilot {
+            Pilot::Task(waker) => waker.take(),
+            Pilot::Callers => None,
+        };
+        driver
+            .into_iter()
+            .chain(std::mem::take(&mut self.waiters).into_values())
+            .collect()
+    }
+}
+
+/// One poll of the load. Should the poll itself panic (the load catches those of its source), the flight is cancelled.
+struct Turn<'a, O: Clone + Send + 'static> {
+    flight: &'a Flight<O>,
+    load: Option<BoxFuture<'static, O>>,
+}
+
+impl<O: Clone + Send + 'static> Drop for Turn<'_, O> {
+    fn drop(&mut self) {
+        let Some(load) = self.load.take() else { return };
+        if std::thread::panicking() {
+            drop_quietly(load);
+            self.flight.finish(End::Cancelled);
+        } else {
+            self.flight.park(load);
+        }
+    }
+}
+
+/// Wakes those who wait for a flight that its callers drive. Weak: the load holds it in turn.
+struct LoadWaker<O>(Weak<Flight<O>>);
+
+impl<O: Clone + Send + 'static> Wake for LoadWaker<O> {
+    fn wake(self: Arc<Self>) {
+        if let Some(flight) = self.0.upgrade() {
+            flight.load_woken();
+        }
+    }
+}
+
+/// A caller's wait for the end of a flight.
+pub(super) struct Wait<'a, O: Clone + Send + 'static> {
+    flight: &'a Arc<Flight<O>>,
+    key: Option<u64>,
+}
+
+impl<O: Clone + Send + 'static> Future for Wait<'_, O> {
+    type Output = End<O>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<O>> {
+        let mut cabin = lock(&self.flight.cabin);
+        if let Some(end) = &cabin.end {
+            return Poll::Ready(end.clone());
+        }
+        let key = self.key.unwrap_or(cabin.next_waiter);
+        if self.key.is_none() {
+            cabin.next_waiter = key.wrapping_add(1);
+            self.key = Some(key);
+        }
+        let before = cabin.waiters.insert(key, cx.waker().clone());
+        let has_driver = matches!(cabin.pilot, Pilot::Task(_));
+        drop(cabin);
+        drop(before);
+        if has_driver {
+            return Poll::Pending;
+        }
+        self.flight.poll_load_for_waiters();
+        lock(&self.flight.cabin).end.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl<O: Clone + Send + 'static> Drop for Wait<'_, O> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        // A wake-up of the load that was meant for this caller has reached all the others, too. The waker may be the last
+        // that keeps a task: it is dropped after the lock.
+        let waker = lock(&self.flight.cabin).waiters.remove(&key);
+        drop(waker);
+    }
+}
+
+/// Carries a flight as a task. If its runtime drops it unfinished, the flight is cancelled: what the load was waiting for
+/// belonged to that runtime.
+pub(super) struct Driver<O: Clone + Send + 'static>(Arc<Flight<O>>);
+
+impl<O: Clone + Send + 'static> Driver<O> {
+    pub(super) fn new(flight: Arc<Flight<O>>) -> Self {
+        Self(flight)
+    }
+}
+
+impl<O: Clone + Send + 'static> Future for Driver<O> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut cabin = lock(&self.0.cabin);
+        if cabin.end.is_some() {
+            return Poll::Ready(());
+        }
+        // Kept so that a flight that is ended by others does not leave this task behind for good.
+        let before = std::mem::replace(&mut cabin.pilot, Pilot::Task(Some(cx.waker().clone())));
+        drop(cabin);
+        drop(before);
+        self.0.poll_load(cx);
+        if self.0.is_over() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl<O: Clone + Send + 'static> Drop for Driver<O> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Drops what belongs to the user, whose destructors may panic.
+pub(super) fn drop_quietly<T>(value: T) {
+    drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
+}

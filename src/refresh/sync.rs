@@ -1,0 +1,72 @@
+//! What the model checker has to see through: the locks, the atomics, the thread-locals and the shared pointer of this room.
+
+use std::sync::Arc;
+
+#[cfg(all(test, cognito_loom))]
+pub(super) use loom::{
+    sync::{Mutex, MutexGuard, atomic::AtomicI64, atomic::Ordering},
+    thread_local,
+};
+#[cfg(not(all(test, cognito_loom)))]
+pub(super) use std::{
+    sync::{Mutex, MutexGuard, atomic::AtomicI64, atomic::Ordering},
+    thread_local,
+};
+
+/// Locks, and takes a poisoned lock as it is: nothing that can panic runs under the locks of this room.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A pointer that is read far more often than it is replaced.
+pub(super) struct Slot<T> {
+    #[cfg(not(all(test, cognito_loom)))]
+    pointer: arc_swap::ArcSwapOption<T>,
+    /// arc-swap's memory orderings are its own business; the model takes them to be as good as a lock's.
+    #[cfg(all(test, cognito_loom))]
+    pointer: Mutex<Option<Arc<T>>>,
+}
+
+#[cfg(not(all(test, cognito_loom)))]
+impl<T> Slot<T> {
+    pub(super) fn empty() -> Self {
+        Self {
+            pointer: arc_swap::ArcSwapOption::empty(),
+        }
+    }
+
+    /// Reads without counting a reference.
+    pub(super) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
+        self.pointer.load().as_deref().map(read)
+    }
+
+    pub(super) fn load(&self) -> Option<Arc<T>> {
+        self.pointer.load_full()
+    }
+
+    pub(super) fn store(&self, value: Option<Arc<T>>) {
+        self.pointer.store(value);
+    }
+}
+
+#[cfg(all(test, cognito_loom))]
+impl<T> Slot<T> {
+    pub(super) fn empty() -> Self {
+        Self {
+            pointer: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
+        self.load().as_deref().map(read)
+    }
+
+    pub(super) fn load(&self) -> Option<Arc<T>> {
+        lock(&self.pointer).clone()
+    }
+
+    pub(super) fn store(&self, value: Option<Arc<T>>) {
+        let old = std::mem::replace(&mut *lock(&self.pointer), value);
+        drop(old);
+    }
+}

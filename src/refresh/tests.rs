@@ -1,0 +1,8 @@
+pub(crate) mod kit;
+
+#[cfg(not(cognito_loom))]
+mod callers;
+#[cfg(cognito_loom)]
+mod model;
+#[cfg(all(feature = "rt-tokio", not(cognito_loom)))]
+mod runtimes;

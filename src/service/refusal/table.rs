@@ -1,0 +1,396 @@
+//! What each refusal means. Rows are tried from the top; messages are compared by how they begin, as far as they are known to be
+//! the service's, and another wording falls back on the type.
+
+use Remedy::{NewIdentity, NewIdentityIfStored, NewToken};
+
+use super::{ASSUME_ROLE, Remedy};
+use crate::error::{CauseKind, ErrorKind};
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    by: By,
+    codes: &'static [&'static str],
+    says: Says,
+    pub(super) kind: ErrorKind,
+    pub(super) remedy: Remedy,
+    /// Whether the same request may succeed later.
+    pub(super) passes: bool,
+    pub(super) meaning: &'static str,
+    pub(super) hint: &'static str,
+    /// The causes that the refusal points to, the most likely first, each with what there is to say without further evidence.
+    pub(super) causes: &'static [(CauseKind, &'static str)],
+    /// Whether the message leaves no doubt about the first of the causes.
+    pub(super) certain: bool,
+}
+
+/// Who refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Anyone,
+    Sts,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    Anything,
+    Starts(&'static str),
+    Contains(&'static str),
+}
+
+impl Says {
+    fn matches(self, message: &str) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Starts(how) => message.starts_with(how),
+            Self::Contains(what) => message.contains(what),
+        }
+    }
+}
+
+impl Row {
+    const fn new(codes: &'static [&'static str], says: Says, kind: ErrorKind, meaning: &'static str) -> Self {
+        Self {
+            by: By::Anyone,
+            codes,
+            says,
+            kind,
+            remedy: Remedy::None,
+            passes: matches!(kind, ErrorKind::Throttled | ErrorKind::Service),
+            meaning,
+            hint: "",
+            causes: &[],
+            certain: false,
+        }
+    }
+
+    /// A row for whatever the message is.
+    const fn any(codes: &'static [&'static str], kind: ErrorKind, meaning: &'static str) -> Self {
+        Self::new(codes, Says::Anything, kind, meaning)
+    }
+
+    const fn starts(
+        codes: &'static [&'static str],
+        message: &'static str,
+        kind: ErrorKind,
+        meaning: &'static str,
+    ) -> Self {
+        Self::new(codes, Says::Starts(message), kind, meaning)
+    }
+
+    const fn contains(
+        codes: &'static [&'static str],
+        message: &'static str,
+        kind: ErrorKind,
+        meaning: &'static str,
+    ) -> Self {
+        Self::new(codes, Says::Contains(message), kind, meaning)
+    }
+
+    const fn sts(mut self) -> Self {
+        self.by = By::Sts;
+        self
+    }
+
+    const fn remedy(mut self, remedy: Remedy) -> Self {
+        self.remedy = remedy;
+        self
+    }
+
+    const fn passes(mut self) -> Self {
+        self.passes = true;
+        self
+    }
+
+    const fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    /// It is this, and perhaps because of what follows.
+    const fn is(mut self, causes: &'static [(CauseKind, &'static str)]) -> Self {
+        self.causes = causes;
+        self.certain = true;
+        self
+    }
+
+    /// It may be one of these: local evidence decides which comes first.
+    const fn may_be(mut self, causes: &'static [(CauseKind, &'static str)]) -> Self {
+        self.causes = causes;
+        self
+    }
+}
+
+/// The row for a refusal.
+pub(super) fn lookup(operation: &str, code: Option<&str>, message: &str, status: u16) -> Row {
+    let code = code.unwrap_or_default();
+    let by_sts = operation == ASSUME_ROLE;
+    let fits = |row: &&Row| {
+        (row.codes.is_empty() || row.codes.contains(&code))
+            && (row.by == By::Anyone || by_sts)
+            && row.says.matches(message)
+    };
+    if let Some(row) = TABLE.iter().find(fits) {
+        return *row;
+    }
+    match status {
+        429 => TOO_MANY,
+        500.. => FAILED,
+        404 if code.is_empty() => Row::any(
+            &[],
+            ErrorKind::Configuration,
+            "nothing at the endpoint answers for identity pools",
+        )
+        .hint("check the endpoint URL and the region"),
+        _ => Row::any(&[], ErrorKind::NotAuthorized, "the request was refused"),
+    }
+}
+
+const REFUSED: &[&str] = &["NotAuthorizedException"];
+const PARAMETER: &[&str] = &["InvalidParameterException"];
+const NOT_FOUND: &[&str] = &["ResourceNotFoundException"];
+const TOKEN: &[&str] = &["InvalidIdentityToken", "InvalidIdentityTokenException"];
+
+const TOO_MANY: Row = Row::any(
+    &[
+        "TooManyRequestsException",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestLimitExceeded",
+        "BandwidthLimitExceeded",
+        "SlowDown",
+    ],
+    ErrorKind::Throttled,
+    "too many requests",
+)
+.hint("the quota is the account's, over all pools of the region")
+.is(&[(
+    CauseKind::Throttled,
+    "the account's quota of requests per second is exhausted; any app of the account uses it up",
+)]);
+
+const FAILED: Row = Row::any(
+    &[
+        "InternalErrorException",
+        "InternalFailure",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    ],
+    ErrorKind::Service,
+    "the service failed",
+);
+
+const CLASSIC_FLOW: &[(CauseKind, &str)] = &[(
+    CauseKind::ClassicFlowDisabled,
+    "the pool does not allow the classic flow (GetOpenIdToken)",
+)];
+
+const CALLER: &str = "check the AWS credentials that the backend runs with, and its clock";
+
+#[rustfmt::skip]
+static TABLE: &[Row] = {
+    use CauseKind as C;
+    use ErrorKind as K;
+    &[
+    TOO_MANY,
+    Row::starts(&[], "Rate exceeded", K::Throttled, "too many requests").hint(TOO_MANY.hint).is(TOO_MANY.causes),
+
+    // ---- STS: the classic flow. Its ExpiredTokenException is about the login token; Cognito's is about the caller's credentials ----
+    Row::starts(&["ExpiredTokenException", "ExpiredToken"], "Token too old", K::NotAuthorized, "the login token was issued too long ago")
+        .sts().remedy(NewToken)
+        .is(&[(C::TokenExpired, "it was issued too long ago, whatever its `exp` says")]),
+    Row::any(&["ExpiredTokenException", "ExpiredToken"], K::NotAuthorized, "the login token has expired")
+        .sts().remedy(NewToken)
+        .is(&[(C::TokenExpired, "STS says that the token has expired")]),
+    Row::starts(TOKEN, "Couldn't retrieve verification key", K::Service, "STS could not fetch the key to verify the token with")
+        .is(&[(C::SignatureNotVerified, "STS could not fetch the issuer's key; this passes as a rule")]),
+    Row::starts(TOKEN, "Incorrect token audience", K::NotAuthorized, "the token is for another audience")
+        .remedy(NewToken)
+        .hint("the token's `aud` must be the identity pool")
+        .may_be(&[(C::WrongPool, "STS says that the token's audience is another one")]),
+    Row::starts(TOKEN, "No OpenIDConnect provider found", K::Configuration, "the account does not know the token's issuer")
+        .hint("exchange the token of GetOpenIdToken, which Cognito issued, and not the provider's own")
+        .is(&[(C::ProviderNotConfigured, "IAM has no OpenID Connect provider for the token's issuer")]),
+    Row::any(TOKEN, K::NotAuthorized, "STS does not take the token for an ID token")
+        .remedy(NewToken)
+        .hint("send the ID token, not the access token")
+        .may_be(&[(C::WrongTokenKind, "STS says that it is no valid JWT; an access token gives this, or a text such as `undefined`")]),
+    Row::any(&["IDPRejectedClaim", "IDPRejectedClaimException"], K::NotAuthorized, "the identity provider rejected the token")
+        .remedy(NewToken)
+        .hint("the token may have been revoked"),
+    Row::any(&["IDPCommunicationError", "IDPCommunicationErrorException"], K::Service, "the identity provider did not answer STS"),
+    Row::any(&["PackedPolicyTooLarge", "PackedPolicyTooLargeException"], K::Configuration, "session policy and tags are too large")
+        .hint("shorten the session policy, or send fewer or shorter principal tags"),
+    Row::any(&["MalformedPolicyDocument", "MalformedPolicyDocumentException"], K::Configuration, "the session policy is malformed"),
+    Row::any(&["RegionDisabledException", "RegionDisabled"], K::Configuration, "STS is not activated in this region")
+        .hint("activate the region for STS in the account settings of IAM, or use another one"),
+    Row::starts(&["ValidationError"], "The requested DurationSeconds exceeds", K::Configuration, "the duration exceeds the role's maximum")
+        .sts().hint("ask for less, or raise MaxSessionDuration of the role"),
+    Row::any(&["ValidationError"], K::Configuration, "a parameter was refused").sts(),
+    Row::any(&["AccessDenied", "AccessDeniedException"], K::NotAuthorized, "the role must not be assumed with this token")
+        .sts()
+        .hint("check the role's trust policy: principal cognito-identity.amazonaws.com, `aud` the identity pool, `amr` authenticated or unauthenticated as the login is, and sts:TagSession if there are tags")
+        .is(&[(C::RoleNotAssumable, "the role's trust policy does not fit the token, or the role does not exist")]),
+
+    // ---- NotAuthorizedException: the message tells them apart ----
+    Row::starts(REFUSED, "Invalid login token. Token expired", K::NotAuthorized, "the login token has expired")
+        .remedy(NewToken)
+        .is(&[(C::TokenExpired, "Cognito says that the token has expired")]),
+    Row::starts(REFUSED, "Invalid login token. Token is expired", K::NotAuthorized, "the login token has expired")
+        .remedy(NewToken)
+        .is(&[(C::TokenExpired, "Cognito says that the token has expired")]),
+    Row::starts(REFUSED, "Invalid login token. Couldn't verify signed token", K::NotAuthorized, "the login token's signature could not be verified")
+        .remedy(NewToken)
+        .hint("if it lasts: was the token changed on its way, or issued for another environment?")
+        .is(&[(C::SignatureNotVerified, "the signature is wrong, or Cognito could not fetch the issuer's keys, which passes")]),
+    Row::starts(REFUSED, "Invalid login token. Not a Cognito token", K::NotAuthorized, "the token is not one that Cognito issued")
+        .remedy(NewToken)
+        .hint("a developer login needs the token of GetOpenIdTokenForDeveloperIdentity; the ID token of a user pool belongs into Login::external")
+        .may_be(&[
+            (C::WrongTokenKind, "Cognito did not issue the token for an identity pool"),
+            (C::TokenExpired, "expired developer tokens have been seen to be refused in these words"),
+        ]),
+    Row::starts(REFUSED, "Invalid login token. Can't pass in a Cognito token", K::Configuration, "a Cognito token was shown where a provider's own is expected")
+        .hint("the token that your backend vends belongs into Login::developer")
+        .is(&[(C::WrongLoginsKey, "a token that Cognito issued is keyed by its issuer's host, and is never sent to GetId or GetOpenIdToken")]),
+    Row::starts(REFUSED, "Invalid login token. Issuer doesn't match providerName", K::Configuration, "the token does not fit the provider that it was shown for")
+        .hint("compare the token's `iss` with the provider name")
+        .is(&[(C::WrongLoginsKey, "the token's issuer is another than its key in the logins map")]),
+    Row::starts(REFUSED, "Invalid login token. Missing a required claim", K::Configuration, "the token lacks a claim")
+        .hint("send the ID token, not the access token")
+        .is(&[(C::WrongTokenKind, "an ID token has all claims that are required, an access token has not")]),
+    Row::starts(REFUSED, "Invalid login token", K::NotAuthorized, "the login token was refused").remedy(NewToken),
+    Row::starts(REFUSED, "Token is not from a supported provider", K::Configuration, "the pool does not know the token's provider")
+        .hint("compare the pool's list of providers with the token's `iss` and `aud`")
+        .is(&[
+            (C::ProviderNotConfigured, "the token's provider, or its app client, is not among the pool's"),
+            (C::WrongPool, "it may be configured on another pool"),
+        ]),
+    Row::starts(&["NotAuthorizedException", "InvalidParameterException"], "This identity pool does not support the specified developer provider", K::Configuration, "the pool has another developer provider name, or none")
+        .hint("compare it with DeveloperProviderName of the pool")
+        .is(&[
+            (C::ProviderNotConfigured, "the developer provider name is not the pool's"),
+            (C::WrongPool, "it may be the name of another pool"),
+        ]),
+    Row::starts(REFUSED, "Logins don't match", K::NotAuthorized, "the login does not belong to this identity")
+        .remedy(NewIdentity)
+        .hint("the identity may be another user's, or the token for another pool; to link one more login, show a valid one of the identity, too")
+        .may_be(&[
+            (C::WrongIdentity, "the login belongs to another identity, or is not linked to this one"),
+            (C::WrongPool, "the login may belong to another pool"),
+        ]),
+    Row::starts(REFUSED, "Access to Identity", K::NotAuthorized, "access to the identity is forbidden")
+        .remedy(NewIdentity)
+        .hint("the identity has logins and none was shown, or it was merged into another identity")
+        .is(&[(C::IdentityForbidden, "the identity has logins of which none was shown, or it was merged into another one and is disabled")]),
+    Row::starts(REFUSED, "Access to Role", K::NotAuthorized, "the role must not be passed to the pool")
+        .hint("the caller needs iam:PassRole for the role; a role that was just made takes a few seconds to be seen")
+        .is(&[(C::AccessDenied, "the caller may not pass the role, or the role does not exist yet")]),
+    Row::starts(REFUSED, "Unauthenticated access is not supported", K::Configuration, "the pool does not allow guests")
+        .hint("sign in first, or allow guests (AllowUnauthenticatedIdentities) on the pool")
+        .is(&[(C::GuestsNotAllowed, "no login was shown, and the pool does not allow guests")]),
+    Row::starts(REFUSED, "The ambiguous role mapping rules", K::NotAuthorized, "the pool's role mapping denies the login")
+        .hint("the pool's AmbiguousRoleResolution is Deny, and no rule fits the login's claims")
+        .is(&[(C::RoleNotAssumable, "no rule of the pool's role mapping fits, and AmbiguousRoleResolution is Deny")]),
+    Row::any(REFUSED, K::NotAuthorized, "the login was refused").remedy(NewIdentity),
+
+    // ---- what is missing ----
+    Row::starts(NOT_FOUND, "Identity '", K::IdentityNotFound, "the identity does not exist (any more)")
+        .remedy(NewIdentity)
+        .is(&[(C::IdentityDeleted, "the identity was deleted, or never was in this region")]),
+    Row::starts(NOT_FOUND, "IdentityPool '", K::Configuration, "the identity pool does not exist")
+        .hint("check the pool id, and that the region is the pool's")
+        .is(&[(C::PoolNotFound, "there is no such pool in the region that was asked")]),
+
+    // ---- parameters ----
+    Row::starts(PARAMETER, "Please provide a valid public provider", K::Configuration, "the name in the logins map is no public provider")
+        .hint("the developer provider name is not a key of GetCredentialsForIdentity: use Login::developer")
+        .is(&[(C::WrongLoginsKey, "a developer provider name is no key of GetId or GetCredentialsForIdentity; the key of a developer's token is its issuer's host")]),
+    Row::starts(PARAMETER, "Basic (classic) flow is not enabled", K::Configuration, "the pool does not allow the classic flow")
+        .hint("use the enhanced flow, or set AllowClassicFlow on the pool")
+        .is(CLASSIC_FLOW),
+    Row::starts(PARAMETER, "Basic (classic) flow is not supported with RoleMappings", K::Configuration, "a pool with role mappings does not allow the classic flow")
+        .hint("use the enhanced flow, or remove the role mappings")
+        .is(CLASSIC_FLOW),
+    Row::contains(PARAMETER, "is not a valid RoleMapping ProviderName", K::Configuration, "a role mapping is for a provider that the pool does not have")
+        .hint("the key for a user pool is cognito-idp.<region>.amazonaws.com/<user pool id>:<client id>")
+        .is(&[(C::ProviderNotConfigured, "the key of the role mapping is not a provider of the pool")]),
+    Row::any(PARAMETER, K::Configuration, "a parameter was refused").remedy(NewIdentityIfStored),
+    Row::any(&["ValidationException"], K::Configuration, "a parameter was refused").remedy(NewIdentityIfStored),
+    Row::any(&["SerializationException"], K::Configuration, "the request could not be read")
+        .hint("a value has the wrong type; the service expects texts as values of principal tags"),
+    Row::any(&["UnknownOperationException", "UnknownOperation"], K::Configuration, "the endpoint does not know the operation")
+        .hint("an emulator may have answered in the place of Cognito"),
+
+    // ---- configuration and quotas ----
+    Row::any(&["InvalidIdentityPoolConfigurationException"], K::Configuration, "the pool's role cannot be assumed")
+        .hint("check that roles are set on the pool, that their trust policy fits in `aud` and `amr`, and allows sts:TagSession if there are tags; a new role takes a few seconds to be seen")
+        .is(&[(C::RoleNotAssumable, "the pool has no role for this login, its trust policy does not fit (principal, `aud`, `amr`, sts:TagSession), or the principal tags are too large")]),
+    Row::any(&["LimitExceededException"], K::Configuration, "a limit of the account is reached")
+        .hint("raise the quota, or delete what is no longer needed"),
+    Row::any(&["ResourceConflictException"], K::Conflict, "the login is linked to another identity")
+        .hint("let the backend decide whether the two identities belong together (merge) or not"),
+    Row::any(&["DeveloperUserAlreadyRegisteredException"], K::UserAlreadyRegistered, "the user is registered under another identity")
+        .hint("ask again without an identity id to learn which; never merge because a client says so"),
+    Row::any(&["ConcurrentModificationException"], K::Service, "the pool is being changed"),
+    Row::any(&["ExternalServiceException"], K::Service, "the login provider did not answer Cognito"),
+    FAILED,
+
+    // ---- IAM, and the credentials that a backend signs with ----
+    Row::contains(&["AccessDeniedException", "AccessDenied"], "resource control policy", K::NotAuthorized, "a resource control policy denies the call")
+        .hint("the organization's resource control policies apply to unsigned calls, too: their principal is `anonymous`")
+        .is(&[(C::AccessDenied, "a resource control policy of the organization denies it")]),
+    Row::any(&["AccessDeniedException", "AccessDenied"], K::NotAuthorized, "IAM denies the call")
+        .hint("allow the action on the ARN of the identity pool to the role that the backend runs with")
+        .is(&[(C::AccessDenied, "the caller's policy does not allow the action on this identity pool")]),
+    Row::starts(&["InvalidSignatureException", "SignatureDoesNotMatch"], "Signature expired", K::NotAuthorized, "the caller's clock is wrong")
+        .hint(CALLER)
+        .is(&[(C::ClockSkew, "the request was signed with a time that is long past for the service")]),
+    Row::starts(&["InvalidSignatureException", "SignatureDoesNotMatch"], "Signature not yet current", K::NotAuthorized, "the caller's clock is wrong")
+        .hint(CALLER)
+        .is(&[(C::ClockSkew, "the request was signed with a time that is yet to come for the service")]),
+    // Fresh credentials are fetched by themselves.
+    Row::any(&["ExpiredTokenException", "ExpiredToken", "RequestExpired"], K::NotAuthorized, "the AWS credentials of the caller have expired")
+        .passes().hint(CALLER)
+        .is(&[(C::AccessDenied, "the credentials that the request was signed with have expired")]),
+    Row::any(&["UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignatureException", "IncompleteSignature", "MissingAuthenticationTokenException", "MissingAuthenticationToken"], K::NotAuthorized, "the AWS credentials of the caller were refused")
+        .hint(CALLER)
+        .is(&[(C::AccessDenied, "the credentials that the request was signed with were refused")]),
+    ]
+};
+
+#[cfg(test)]
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter()
+}
+
+#[cfg(test)]
+impl Row {
+    /// An operation, a type and a message that are meant for this row.
+    pub(super) fn example(&self) -> (&'static str, Option<&'static str>, String) {
+        let operation = if self.by == By::Sts {
+            ASSUME_ROLE
+        } else {
+            "GetCredentialsForIdentity"
+        };
+        let message = match self.says {
+            Says::Anything => String::new(),
+            Says::Starts(how) => format!("{how} and so on"),
+            Says::Contains(what) => format!("it {what} and so on"),
+        };
+        (operation, self.codes.last().copied(), message)
+    }
+
+    /// What tells rows apart.
+    pub(super) fn place(&self) -> (bool, &'static [&'static str], &'static str) {
+        let says = match self.says {
+            Says::Anything => "",
+            Says::Starts(says) | Says::Contains(says) => says,
+        };
+        (self.by == By::Sts, self.codes, says)
+    }
+}

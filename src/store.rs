@@ -1,0 +1,445 @@
+//! The identity store: where identity ids outlive a session, and the process if a store is chosen that does.
+
+mod file;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ErrorKind, Texts};
+use crate::ids::{IdentityId, IdentityPoolId};
+
+pub use file::FileStore;
+
+/// The namespace of a store key: 1..=128 of the characters `A-Z a-z 0-9 . _ -`.
+const MAX_NAMESPACE: usize = 128;
+
+/// Remembers the identity ids of guests and of users, so that they need not be asked for, or minted, again.
+///
+/// Identity ids are all that it is given: never a token, never credentials. A guest's id is all it takes to be that guest,
+/// though, so keep it where other users cannot read it. [`MemoryStore`] and [`FileStore`] come with the crate; an operating
+/// system's keychain is a store in about twenty lines (`examples/keychain_store.rs`).
+///
+/// Two rules make it safe to share between tasks and processes:
+///
+/// - What cannot be read is an *error*, never "absent": for an absent guest a new one is minted, and the old one is lost.
+/// - Changes are compare-and-swap. Of two writers who both found the slot empty, one is told that it lost, and to whom.
+///
+/// ```
+/// use std::{collections::HashMap, sync::Mutex};
+/// use cognito_identity_pool::{async_trait, IdentityId, IdentityStore, StoreError, StoreKey, Swapped};
+///
+/// #[derive(Default)]
+/// struct Preferences(Mutex<HashMap<String, IdentityId>>);
+///
+/// #[async_trait]
+/// impl IdentityStore for Preferences {
+///     async fn load(&self, key: &StoreKey) -> Result<Option<IdentityId>, StoreError> {
+///         let values = self.0.lock().map_err(|_| StoreError::new("the preferences are broken"))?;
+///         Ok(values.get(&key.to_string()).cloned())
+///     }
+///
+///     async fn swap(
+///         &self,
+///         key: &StoreKey,
+///         expected: Option<&IdentityId>,
+///         new: Option<&IdentityId>,
+///     ) -> Result<Swapped, StoreError> {
+///         let mut values = self.0.lock().map_err(|_| StoreError::new("the preferences are broken"))?;
+///         let current = values.get(&key.to_string()).cloned();
+///         if current.as_ref() != expected {
+///             return Ok(Swapped::No { current });
+///         }
+///         match new {
+///             Some(id) => values.insert(key.to_string(), id.clone()),
+///             None => values.remove(&key.to_string()),
+///         };
+///         Ok(Swapped::Yes)
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait IdentityStore: Send + Sync {
+    /// The identity id under `key`; `None` only if there surely is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it cannot be told.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: the future may be dropped at any time.
+    async fn load(&self, key: &StoreKey) -> Result<Option<IdentityId>, StoreError>;
+
+    /// Puts `new` under `key` (`None` empties it) if and only if `expected` is what is there now.
+    ///
+    /// Once it has answered [`Swapped::Yes`], every later [`load`](Self::load) finds `new`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the old value or the new one is there then, never anything else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: if the future is dropped, the old value or the new one is there.
+    async fn swap(
+        &self,
+        key: &StoreKey,
+        expected: Option<&IdentityId>,
+        new: Option<&IdentityId>,
+    ) -> Result<Swapped, StoreError>;
+}
+
+/// What became of an [`IdentityStore::swap`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a swap that lost has changed nothing"]
+pub enum Swapped {
+    /// The new value is stored.
+    Yes,
+    /// Another value than the expected one was there, and still is.
+    No {
+        /// What is there.
+        current: Option<IdentityId>,
+    },
+}
+
+macro_rules! forwarded {
+    ($($pointer:ident),+) => {$(
+        #[async_trait]
+        impl<T: IdentityStore + ?Sized> IdentityStore for $pointer<T> {
+            async fn load(&self, key: &StoreKey) -> Result<Option<IdentityId>, StoreError> {
+                (**self).load(key).await
+            }
+
+            async fn swap(
+                &self,
+                key: &StoreKey,
+                expected: Option<&IdentityId>,
+                new: Option<&IdentityId>,
+            ) -> Result<Swapped, StoreError> {
+                (**self).swap(key, expected, new).await
+            }
+        }
+    )+};
+}
+
+forwarded!(Arc, Box);
+
+/// Names one slot of an [`IdentityStore`]: a pool, a namespace within the app, and either its guest or one of its users.
+///
+/// Its text form ([`Display`](fmt::Display)) is stable, so it may be the key in a store of your own. It has one of
+///
+/// ```text
+/// <identity pool id>/<namespace>/guest
+/// <identity pool id>/<namespace>/subject/<64 hexadecimal digits>
+/// ```
+///
+/// where the digits are the SHA-256 of identity pool id, namespace and subject, joined by line feeds. The subject itself, which
+/// may be personal, is not kept. The text has at most 257 characters, all of them ASCII and none of them white space.
+///
+/// ```
+/// # use cognito_identity_pool::{IdentityPoolId, StoreKey};
+/// let pool = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd")?;
+/// let guest = StoreKey::guest(&pool, "default")?;
+/// assert_eq!(guest.to_string(), "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd/default/guest");
+/// let alice = StoreKey::subject(&pool, "default", "alice@example.com")?;
+/// assert!(!alice.to_string().contains("alice"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct StoreKey {
+    pool: IdentityPoolId,
+    namespace: String,
+    subject: Option<[u8; 32]>,
+}
+
+impl StoreKey {
+    /// The slot of `pool`'s guest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if the namespace is not 1 to 128 of the characters `A-Z a-z 0-9 . _ -`.
+    pub fn guest(pool: &IdentityPoolId, namespace: &str) -> Result<Self, Error> {
+        Self::new(pool, namespace, None)
+    }
+
+    /// The slot of a user, who is known to the app as `subject`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] for an empty or blank subject, and as [`StoreKey::guest`].
+    pub fn subject(pool: &IdentityPoolId, namespace: &str, subject: &str) -> Result<Self, Error> {
+        if subject.trim().is_empty() {
+            return Err(
+                Error::new(ErrorKind::Configuration, "the subject of a login is empty").with_hint(
+                    "pass what tells your users apart, or leave the subject out: the id is then kept in memory only",
+                ),
+            );
+        }
+        Self::new(pool, namespace, Some(subject))
+    }
+
+    fn new(pool: &IdentityPoolId, namespace: &str, subject: Option<&str>) -> Result<Self, Error> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if namespace.is_empty() || namespace.len() > MAX_NAMESPACE || !namespace.bytes().all(legal) {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the namespace of an identity store must have 1 to 128 of the characters A-Z a-z 0-9 . _ -",
+            ));
+        }
+        let hashed = |subject: &str| {
+            let clear = [pool.as_str(), namespace, subject].join("\n");
+            <[u8; 32]>::from(Sha256::digest(clear.as_bytes()))
+        };
+        Ok(Self {
+            pool: pool.clone(),
+            namespace: namespace.to_owned(),
+            subject: subject.map(hashed),
+        })
+    }
+
+    /// The identity pool.
+    pub fn pool(&self) -> &IdentityPoolId {
+        &self.pool
+    }
+
+    /// The namespace within the app.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Whether it is the guest's slot.
+    pub fn is_guest(&self) -> bool {
+        self.subject.is_none()
+    }
+}
+
+impl fmt::Display for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/", self.pool, self.namespace)?;
+        match &self.subject {
+            None => f.write_str("guest"),
+            Some(hash) => {
+                f.write_str("subject/")?;
+                hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreKey({self})")
+    }
+}
+
+/// Why an identity store could not answer.
+///
+/// `?` makes one of any [`std::error::Error`]; of that error its texts are kept and nothing else. Like
+/// [`BackendError`](crate::BackendError) it does not implement `std::error::Error` itself.
+///
+/// It becomes an [`Error`] of [`ErrorKind::Store`]. Nothing is minted, replaced or deleted because of it, and what is in memory
+/// goes on.
+///
+/// ```
+/// # use cognito_identity_pool::{Error, ErrorKind, StoreError};
+/// fn read() -> Result<String, StoreError> {
+///     Ok(std::fs::read_to_string("/no/such/file")?)
+/// }
+/// let error = Error::from(read().unwrap_err());
+/// assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Store, true));
+/// let error = Error::from(StoreError::new("the keychain is locked for good").permanent());
+/// assert!(!error.is_retryable());
+/// ```
+#[derive(Clone)]
+pub struct StoreError {
+    texts: Arc<Texts>,
+    permanent: bool,
+}
+
+impl StoreError {
+    /// An error with the texts of `source`, for what is no `std::error::Error` itself. It counts as passing.
+    pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self {
+            texts: Arc::new(Texts::of(&*source.into())),
+            permanent: false,
+        }
+    }
+
+    /// Says that it does not pass by itself: somebody has to mend the store.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.permanent = true;
+        self
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        Self {
+            texts: Arc::new(Texts::of(&error)),
+            permanent: false,
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::new(ErrorKind::Store, "the identity store failed")
+            .retryable(!error.permanent)
+            .with_texts(Some(error.texts))
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.texts.fmt(f)
+    }
+}
+
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreError")
+            .field("texts", &self.texts)
+            .field("permanent", &self.permanent)
+            .finish()
+    }
+}
+
+/// An identity store that lives as long as the process. The default.
+///
+/// ```
+/// # use cognito_identity_pool::{Error, IdentityId, IdentityPoolId, IdentityStore, MemoryStore, StoreKey, Swapped};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let key = StoreKey::guest(&IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd")?, "default")?;
+/// let id = IdentityId::new("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
+/// assert_eq!(store.swap(&key, None, Some(&id)).await.map_err(Error::from)?, Swapped::Yes);
+/// // Whoever still takes the slot for empty is told better.
+/// assert_eq!(store.swap(&key, None, None).await.map_err(Error::from)?, Swapped::No { current: Some(id) });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    ids: Mutex<HashMap<StoreKey, IdentityId>>,
+}
+
+impl MemoryStore {
+    /// A store without entries.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl IdentityStore for MemoryStore {
+    async fn load(&self, key: &StoreKey) -> Result<Option<IdentityId>, StoreError> {
+        Ok(self
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned())
+    }
+
+    async fn swap(
+        &self,
+        key: &StoreKey,
+        expected: Option<&IdentityId>,
+        new: Option<&IdentityId>,
+    ) -> Result<Swapped, StoreError> {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = ids.get(key);
+        if current != expected {
+            return Ok(Swapped::No {
+                current: current.cloned(),
+            });
+        }
+        match new {
+            Some(id) => ids.insert(key.clone(), id.clone()),
+            None => ids.remove(key),
+        };
+        Ok(Swapped::Yes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
+
+    fn pool() -> IdentityPoolId {
+        IdentityPoolId::new(POOL).unwrap()
+    }
+
+    #[test]
+    fn the_text_form_of_a_key_is_what_stores_out_there_have_written() {
+        let key = StoreKey::subject(&pool(), "my-app.v2", "user-42").unwrap();
+        let hash = "c013ad9c0767243b46b5b0542d48db2e92dbb1538726514b60333cebc0019d7c";
+        assert_eq!(key.to_string(), format!("{POOL}/my-app.v2/subject/{hash}"));
+    }
+
+    #[test]
+    fn keys_differ_by_pool_namespace_and_subject_and_in_nothing_else() {
+        let other = IdentityPoolId::new("eu-west-1:335c1f44-87c9-4bbd-a314-93b47d91fadd").unwrap();
+        let keys = [
+            StoreKey::guest(&pool(), "a").unwrap(),
+            StoreKey::guest(&other, "a").unwrap(),
+            StoreKey::guest(&pool(), "b").unwrap(),
+            StoreKey::subject(&pool(), "a", "guest").unwrap(),
+            StoreKey::subject(&pool(), "a", "x").unwrap(),
+            StoreKey::subject(&pool(), "b", "x").unwrap(),
+            StoreKey::subject(&other, "a", "x").unwrap(),
+        ];
+        let texts: std::collections::HashSet<_> = keys.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), keys.len());
+        assert_eq!(keys[4], StoreKey::subject(&pool(), "a", "x").unwrap());
+        assert!(keys[0].is_guest() && !keys[3].is_guest());
+        // The same person has another hash in each namespace, so that two stores cannot be joined.
+        let hash = |n: usize| texts_of(&keys[n]);
+        assert_ne!(hash(4), hash(5));
+    }
+
+    fn texts_of(key: &StoreKey) -> String {
+        key.to_string().rsplit('/').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_namespace_or_subject_that_tells_nobody_apart_is_refused() {
+        for namespace in ["", "a/b", "a b", "ä", "a\n", &"x".repeat(129)] {
+            assert!(StoreKey::guest(&pool(), namespace).is_err(), "{namespace:?}");
+        }
+        for subject in ["", "  ", "\n"] {
+            assert!(StoreKey::subject(&pool(), "a", subject).is_err(), "{subject:?}");
+        }
+        let longest = IdentityPoolId::new(format!("us-east-1:{}", "a".repeat(45))).unwrap();
+        let key = StoreKey::subject(&longest, &"x".repeat(128), "s").unwrap();
+        assert_eq!(key.to_string().len(), 55 + 1 + 128 + 1 + 8 + 64);
+    }
+
+    #[test]
+    fn a_store_error_keeps_texts_and_becomes_an_error_of_its_kind() {
+        let error = Error::from(StoreError::from(std::io::Error::other("disk on fire")));
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Store, true));
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "disk on fire");
+        assert!(!source.is::<std::io::Error>());
+        assert!(!Error::from(StoreError::new("broken").permanent()).is_retryable());
+    }
+
+    #[test]
+    fn debug_of_a_store_shows_neither_ids_nor_subjects() {
+        let mut store = MemoryStore::new();
+        let key = StoreKey::subject(&pool(), "a", "alice").unwrap();
+        let id = IdentityId::new("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d").unwrap();
+        store.ids.get_mut().unwrap().insert(key, id);
+        let debug = format!("{store:?}");
+        assert!(!debug.contains("0b1c2d3e") && !debug.contains("alice"), "{debug}");
+    }
+}

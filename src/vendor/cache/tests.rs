@@ -1,0 +1,176 @@
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_smithy_async::test_util::ManualTimeSource;
+use aws_smithy_async::time::SharedTimeSource;
+
+use super::*;
+use crate::clock::Clock;
+use crate::error::ErrorKind;
+
+fn user(n: usize) -> DeveloperUserId {
+    DeveloperUserId::new(format!("user-{n}")).unwrap()
+}
+
+fn variant(seconds: u64) -> Variant {
+    Variant {
+        duration: TokenDuration::from_secs(seconds).unwrap(),
+        tags: PrincipalTags::new(),
+    }
+}
+
+fn at(seconds: u64) -> Now {
+    Clock::new(SharedTimeSource::new(ManualTimeSource::new(
+        UNIX_EPOCH + Duration::from_secs(seconds),
+    )))
+    .now()
+}
+
+fn until(now: u64, until: u64) -> Expiry {
+    Expiry::after(at(now), Duration::from_secs(until - now))
+}
+
+/// Fills a slot as a vendor does; the value serves from `now` to `until`.
+fn fill(cache: &Cache<u32>, user: &DeveloperUserId, value: u32, now: u64, end: u64) {
+    let mut got = None;
+    let Found::Flight(flight) = cache.join(user, &variant(900), true, at(now), |ticket| {
+        got = Some(ticket);
+        async move { Ok(value) }.boxed()
+    }) else {
+        panic!("a fresh join starts a flight");
+    };
+    assert_eq!(flight.now_or_never().unwrap().unwrap(), value);
+    cache.land(user, got.unwrap(), Some((value, until(now, end))));
+}
+
+#[test]
+fn a_value_serves_up_to_its_end_and_not_at_it() {
+    let cache = Cache::new(8);
+    fill(&cache, &user(1), 7, 100, 200);
+    assert_eq!(cache.get(&user(1), &variant(900), at(199)), Some(7));
+    assert_eq!(cache.get(&user(1), &variant(900), at(200)), None);
+}
+
+#[test]
+fn users_and_variants_do_not_share() {
+    let cache = Cache::new(8);
+    fill(&cache, &user(1), 7, 0, 200);
+    assert_eq!(cache.get(&user(2), &variant(900), at(1)), None);
+    assert_eq!(cache.get(&user(1), &variant(901), at(1)), None);
+    let tagged = Variant {
+        tags: PrincipalTags::new().with("tenant", "a").unwrap(),
+        duration: TokenDuration::DEFAULT,
+    };
+    assert_eq!(cache.get(&user(1), &tagged, at(1)), None);
+}
+
+#[test]
+fn callers_join_the_flight_that_is_out_and_drive_it_on_when_the_first_has_gone() {
+    let cache: Cache<u32> = Cache::new(8);
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let Found::Flight(first) = cache.join(&user(1), &variant(900), false, at(0), |_| {
+        async move { told.await.map_err(|_| Error::new(ErrorKind::Transport, "gone")) }.boxed()
+    }) else {
+        panic!("nothing is cached");
+    };
+    assert!(first.clone().now_or_never().is_none());
+    let Found::Flight(second) = cache.join(&user(1), &variant(900), false, at(0), |_| panic!("one flight is out"))
+    else {
+        panic!("nothing is cached");
+    };
+    drop(first);
+    tell.send(3).unwrap();
+    assert_eq!(second.now_or_never().unwrap().unwrap(), 3);
+}
+
+#[test]
+fn a_flight_that_all_callers_left_is_started_anew() {
+    let cache: Cache<u32> = Cache::new(8);
+    drop(cache.join(&user(1), &variant(900), false, at(0), |_| {
+        std::future::pending().boxed()
+    }));
+    let Found::Flight(flight) = cache.join(&user(1), &variant(900), false, at(0), |_| async { Ok(1) }.boxed()) else {
+        panic!("nothing is cached");
+    };
+    assert_eq!(flight.now_or_never().unwrap().unwrap(), 1);
+}
+
+#[test]
+fn what_lands_after_an_eviction_is_not_kept() {
+    let cache: Cache<u32> = Cache::new(8);
+    let mut got = None;
+    let found = cache.join(&user(1), &variant(900), false, at(0), |ticket| {
+        got = Some(ticket);
+        async { Ok(1) }.boxed()
+    });
+    cache.evict(&user(1));
+    cache.land(&user(1), got.unwrap(), Some((1, until(0, 100))));
+    assert_eq!(cache.get(&user(1), &variant(900), at(1)), None);
+    drop(found);
+    // Nor into the slot that took its place.
+    fill(&cache, &user(1), 2, 0, 100);
+    cache.land(&user(1), got.unwrap(), Some((1, until(0, 100))));
+    assert_eq!(cache.get(&user(1), &variant(900), at(1)), Some(2));
+}
+
+#[test]
+fn a_failure_is_not_kept_and_leaves_no_slot() {
+    let cache: Cache<u32> = Cache::new(8);
+    for n in 0..100 {
+        let mut got = None;
+        drop(cache.join(&user(n), &variant(900), false, at(0), |ticket| {
+            got = Some(ticket);
+            async { Err(Error::new(ErrorKind::Service, "x")) }.boxed()
+        }));
+        cache.land(&user(n), got.unwrap(), None);
+    }
+    let state = cache.lock();
+    assert_eq!((state.slots, state.users.len()), (0, 0));
+}
+
+#[test]
+fn a_failed_renewal_leaves_what_still_serves() {
+    let cache = Cache::new(8);
+    fill(&cache, &user(1), 7, 0, 100);
+    let mut got = None;
+    drop(cache.join(&user(1), &variant(900), true, at(1), |ticket| {
+        got = Some(ticket);
+        async { Err(Error::new(ErrorKind::Service, "x")) }.boxed()
+    }));
+    cache.land(&user(1), got.unwrap(), None);
+    assert_eq!(cache.get(&user(1), &variant(900), at(2)), Some(7));
+}
+
+#[test]
+fn it_never_holds_more_than_its_capacity_and_drops_the_least_recently_used() {
+    for capacity in [1, 2, 8, 64] {
+        let cache = Cache::new(capacity);
+        for n in 0..200 {
+            fill(&cache, &user(n), 1, 0, 1_000);
+            assert!(cache.lock().slots <= capacity, "{capacity}");
+            if capacity >= 8 {
+                assert_eq!(
+                    cache.get(&user(0), &variant(900), at(1)),
+                    Some(1),
+                    "used all the time: {capacity}, {n}"
+                );
+            }
+        }
+        let counted: usize = cache.lock().users.values().map(Vec::len).sum();
+        assert_eq!(cache.lock().slots, counted);
+    }
+}
+
+#[test]
+fn what_has_expired_goes_before_what_serves() {
+    let cache = Cache::new(8);
+    for n in 0..4 {
+        fill(&cache, &user(n), 1, 0, 1_000);
+    }
+    for n in 4..8 {
+        fill(&cache, &user(n), 1, 0, 10);
+    }
+    fill(&cache, &user(8), 1, 20, 1_000);
+    for n in [0, 1, 2, 3, 8] {
+        assert_eq!(cache.get(&user(n), &variant(900), at(30)), Some(1), "{n}");
+    }
+}

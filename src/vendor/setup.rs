@@ -1,0 +1,92 @@
+//! What a vendor and an administration are built from.
+
+use std::fmt::Display;
+
+use aws_types::SdkConfig;
+
+use crate::error::{Error, ErrorKind};
+use crate::ids::{DeveloperProviderName, IdentityPoolId};
+use crate::service::ServiceSettings;
+use crate::service::signed::SignedService;
+
+/// Pool, provider name and how to reach the service; what is wrong with any of them is told by `build`.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pool: Result<IdentityPoolId, Error>,
+    provider: Result<DeveloperProviderName, Error>,
+    pub(super) app: Option<SdkConfig>,
+    pub(super) settings: ServiceSettings,
+}
+
+impl Setup {
+    pub(super) fn new<P, N>(pool: P, provider: N) -> Self
+    where
+        P: TryInto<IdentityPoolId, Error: Display>,
+        N: TryInto<DeveloperProviderName, Error: Display>,
+    {
+        Self {
+            pool: pool.try_into().map_err(|error| wrong(&error)),
+            provider: provider.try_into().map_err(|error| wrong(&error)),
+            app: None,
+            settings: ServiceSettings::default(),
+        }
+    }
+
+    pub(super) fn pool(&self) -> Result<IdentityPoolId, Error> {
+        self.pool.clone()
+    }
+
+    pub(super) fn app(&self) -> Result<&SdkConfig, Error> {
+        self.app.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Configuration, "there is no SdkConfig")
+                .with_hint("call `.configure(&config)` with the config of `aws_config::load_defaults(…)`: vending is signed with its credentials")
+        })
+    }
+
+    pub(super) fn service(&self) -> Result<SignedService, Error> {
+        SignedService::new(self.pool.clone()?, self.provider.clone()?, &self.settings, self.app()?)
+    }
+}
+
+fn wrong(error: &impl Display) -> Error {
+    Error::new(ErrorKind::Configuration, error.to_string())
+}
+
+/// The setters that all builders of this room have.
+macro_rules! setup_methods {
+    () => {
+        /// Takes HTTP client, credentials, identity cache, sleep, time source, app name, FIPS and dual-stack from the app's
+        /// config. Its timeouts, retries, region and endpoint are left alone: they were chosen for other services. An endpoint
+        /// for this very service (`AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or a profile's service section) is taken.
+        pub fn configure(mut self, config: &aws_types::SdkConfig) -> Self {
+            self.setup.app = Some(config.clone());
+            self
+        }
+
+        /// The URL of Cognito, e.g. that of a [`LocalIdentityPool`](crate::LocalIdentityPool). By default that of the region.
+        pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
+            self.setup.settings.endpoint_url = Some(url.into());
+            self
+        }
+
+        /// The region of the calls. By default the pool's.
+        pub fn region(mut self, region: impl Into<String>) -> Self {
+            self.setup.settings.region = Some(region.into());
+            self
+        }
+
+        /// The timeouts of the calls. By default 3.1 s to connect, 5 s per attempt, 12 s per call.
+        pub fn timeout_config(mut self, timeouts: aws_smithy_types::timeout::TimeoutConfig) -> Self {
+            self.setup.settings.timeouts = Some(timeouts);
+            self
+        }
+
+        /// How calls are repeated. By default as the SDK does: at most 3 attempts.
+        pub fn retry_config(mut self, retries: aws_smithy_types::retry::RetryConfig) -> Self {
+            self.setup.settings.retries = Some(retries);
+            self
+        }
+    };
+}
+
+pub(super) use setup_methods;

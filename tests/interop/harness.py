@@ -1,0 +1,200 @@
+"""PASS or FAIL a check, and what the checks share: servers that end, an environment without the user's own settings."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BIN = HERE / ".venv" / "bin"
+SCRATCH = Path(tempfile.mkdtemp(prefix="interop-"))
+COMMAND_SECONDS = 60
+
+passed = 0
+failed: list[str] = []
+
+
+def report(name: str, problem: str | None = None) -> None:
+    global passed
+    if problem is None:
+        passed += 1
+        print(f"PASS {name}")
+    else:
+        failed.append(name)
+        print(f"FAIL {name}: {problem}")
+
+
+@contextmanager
+def check(name: str):
+    """The body is a check: whatever it raises is its failure, and the next check runs."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(at.filename).name}:{at.lineno}"
+        report(name, f"{type(error).__name__} at {where} `{at.line}`: {error}"[:600])
+    else:
+        report(name)
+
+
+@contextmanager
+def suite(name: str):
+    """The body makes checks; that it does not reach its end is one more failed check."""
+    print(f"-- {name}")
+    start = time.monotonic()
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        report(f"{name}: all checks were made", f"{type(error).__name__}: {error}"[:300])
+    print(f"-- {name}: {time.monotonic() - start:.1f} s")
+
+
+def total() -> int:
+    for name in failed:
+        print(f"FAILED: {name}")
+    print(f"{passed} passed, {len(failed)} failed")
+    return 1 if failed or not passed else 0
+
+
+def equal(actual, expected) -> None:
+    if actual != expected:
+        raise AssertionError(f"{actual!r} is not {expected!r}")
+
+
+def matches(text: str, pattern: str) -> None:
+    if not re.fullmatch(pattern, text, re.DOTALL):
+        raise AssertionError(f"{text!r} does not match {pattern!r}")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """PATH and what is given: no setting, proxy, profile or metadata service of whoever runs this."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(SCRATCH),
+        "LANG": "C.UTF-8",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_PAGER": "",
+        **more,
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+_servers: list[subprocess.Popen] = []
+
+
+def serve(command: list, log: Path, env: dict[str, str] | None = None) -> subprocess.Popen:
+    """Starts a server, in a process group that ends with this program."""
+    with open(log, "wb") as output:
+        server = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env or environment(),
+            start_new_session=True,
+        )
+    _servers.append(server)
+    return server
+
+
+def stop(server: subprocess.Popen) -> None:
+    try:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(5)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    except ProcessLookupError:
+        pass
+
+
+def stop_all() -> None:
+    for server in _servers:
+        stop(server)
+
+
+def until(condition, what: str, seconds: float = 30):
+    """Waits for a server; no check is a wait for something to not happen."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise TimeoutError(f"{what} did not come within {seconds} s")
+
+
+@dataclass
+class Request:
+    """A line of the pool's log."""
+
+    status: int
+    operation: str
+    outcome: str
+    identity: str
+    key: str
+
+
+class Pool:
+    """`examples/local_pool`, and what it says of itself."""
+
+    def __init__(self, target: str, *options: str):
+        name = f"pool-{len(_servers)}"
+        self.log, env_file = SCRATCH / f"{name}.log", SCRATCH / f"{name}.env"
+        self.port = free_port()
+        program = Path(target) / "debug" / "examples" / "local_pool"
+        self.server = serve([program, "--port", self.port, "--env-file", env_file, *options], self.log)
+        until(lambda: "listening on" in self.log.read_text() or self.server.poll() is not None, "the pool", 10)
+        if self.server.poll() is not None:
+            raise RuntimeError(f"local_pool ended: {self.log.read_text()}")
+        # As a shell sources it, so that the file itself is checked, too.
+        printed = subprocess.run(
+            ["bash", "-c", 'source "$1" && env -0', "bash", env_file], capture_output=True, env={}, check=True, text=True
+        ).stdout
+        variables = dict(line.split("=", 1) for line in printed.split("\0") if line)
+        self.env = {name: value for name, value in variables.items() if name.startswith(("AWS_", "COGNITO_"))}
+        self.pool_id = self.env["COGNITO_IDENTITY_POOL_ID"]
+        self.provider = self.env["COGNITO_DEVELOPER_PROVIDER"]
+        self.endpoint = self.env["AWS_ENDPOINT_URL_COGNITO_IDENTITY"]
+
+    def requests(self) -> list[Request]:
+        lines = re.findall(r"^(\d{3}) (\S+) (\S+) (\S+) (\S+)$", self.log.read_text(), re.MULTILINE)
+        return [Request(int(status), *rest) for status, *rest in lines]
+
+    def identity_of(self, access_key: str) -> str:
+        """The identity that the pool gave this access key to, by its own record."""
+        given = [
+            request.identity
+            for request in self.requests()
+            if request.key == access_key and request.operation in ("GetCredentialsForIdentity", "AssumeRoleWithWebIdentity")
+        ]
+        equal(len(given), 1)
+        return given[0]
+
+
+def tampered(token: str) -> str:
+    """The token with another signature."""
+    signed, signature = token.rsplit(".", 1)
+    middle = len(signature) // 2
+    other = "A" if signature[middle] != "A" else "B"
+    return f"{signed}.{signature[:middle]}{other}{signature[middle + 1 :]}"
+
+
+def log_tail(path: Path) -> None:
+    print("\n".join(path.read_text(errors="replace").splitlines()[-20:]), file=sys.stderr)
