@@ -1,21 +1,27 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
 
 mod builder;
+#[cfg(feature = "classic-flow")]
+mod classic;
 mod events;
 mod exchange;
+mod flow;
 mod guest;
 mod hook;
 mod login;
 mod memory;
+mod person;
 mod rejection;
+pub(crate) mod scoped;
 mod sdk;
 mod session;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
@@ -26,21 +32,26 @@ use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 use futures_util::future::{BoxFuture, Either, select};
 
+use self::events::EventSource;
 use self::exchange::{Cells, Snapshot};
+use self::flow::Exchange;
 use self::guest::GuestSlot;
 use self::login::Who;
 use self::memory::{Slot, Writes};
-use self::session::{Known, SessionState, credentials_of};
+use self::session::{SessionState, Settled};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
 use crate::refresh::{self, Failure, LoadRequest, Loaded, RefreshCache, RefreshPolicy};
 use crate::service::IdentityService;
-use crate::store::StoreKey;
+use crate::store::{StoreKey, Swapped};
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
+#[cfg(feature = "classic-flow")]
+pub use self::classic::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use self::events::{Event, EventKind, Events};
+pub use self::flow::Flow;
 pub use self::login::Login;
 pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::{IdentityOutcome, Session, SignIn};
@@ -90,6 +101,7 @@ pub struct CognitoCredentialsProvider {
 struct Core {
     pool: IdentityPoolId,
     service: IdentityService,
+    flow: Exchange,
     clock: Clock,
     sleep: SharedAsyncSleep,
     policy: RefreshPolicy,
@@ -98,6 +110,7 @@ struct Core {
     namespace: String,
     writes: Arc<Writes>,
     guest: Arc<GuestSlot>,
+    events: EventSource,
     /// The memory of persons with a name.
     named: Mutex<HashMap<StoreKey, Arc<Slot>>>,
 }
@@ -145,8 +158,9 @@ impl Core {
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
         let (limit, sleep) = (self.policy.load_timeout(), self.sleep.clone());
+        let task = Box::pin(task);
         async move {
-            match select(Box::pin(task), sleep.sleep(limit)).await {
+            match select(task, sleep.sleep(limit)).await {
                 Either::Left((result, _)) => result,
                 Either::Right(_) => Err(Error::timed_out(limit)),
             }
@@ -225,47 +239,44 @@ impl Shared {
         if self.hit(None, |_| ()).is_some() {
             return;
         }
-        let login = decide();
-        let mut switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let login = decided(&decide);
+        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
         let decides_still = switching.as_ref().is_some_and(|current| Arc::ptr_eq(current, &decide));
         if decides_still && !self.current.load().login.is_same_as(&login) {
-            self.replace(&mut switching, Some(decide), login, Known::default());
+            self.replace(switching, Some(decide), login, Arc::default());
         }
     }
 
     async fn identity_id(&self, bound: Option<u64>) -> Result<IdentityId, Error> {
-        let state = self.in_force(bound)?;
-        let Some(cells) = &state.cells else {
-            return Err(state.nobody());
-        };
-        let result = cells.identity_id().await;
-        if self.current.load().epoch != state.epoch {
-            return Err(Error::ended());
-        }
-        match result? {
-            Some(id) => Ok(id),
-            None => Ok(self.serve(Some(state.epoch)).await?.1.identity_id.clone()),
+        let mut state = self.in_force(bound)?;
+        loop {
+            let result = match &state.cells {
+                None if state.credentials.is_some() => Ok(None),
+                None => return Err(state.nobody()),
+                Some(cells) => cells.identity_id().await,
+            };
+            let now = self.current.load_full();
+            if now.epoch != state.epoch {
+                return Err(Error::ended());
+            }
+            if Arc::ptr_eq(&now, &state) {
+                return match result? {
+                    Some(id) => Ok(id),
+                    None => Ok(self.serve(Some(state.epoch)).await?.1.identity_id.clone()),
+                };
+            }
+            state = now;
         }
     }
 
     fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {
-        match self.hit(bound, credentials_of) {
+        match self.hit(bound, Snapshot::hand_out) {
             Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
             None => future::ProvideCredentials::new(async move {
                 let (_, snapshot) = self.serve(bound).await.map_err(CredentialsError::from)?;
-                Ok(snapshot.credentials.clone())
+                Ok(snapshot.hand_out())
             }),
         }
-    }
-
-    /// The session that these credentials are of, if it is the one in force.
-    fn epoch_of(&self, access_key_id: &str) -> Option<u64> {
-        let state = self.current.load();
-        let ours = state
-            .credentials
-            .as_ref()?
-            .peek(|snapshot| snapshot.credentials.access_key_id() == access_key_id)?;
-        ours.then_some(state.epoch)
     }
 
     fn invalidate_signer(&self, access_key_id: &str) -> bool {
@@ -277,17 +288,24 @@ impl Shared {
             .is_some_and(|credentials| credentials.invalidate(is_current))
     }
 
-    /// Puts a session for `login` in the place of the one in force, under the lock of `switching`.
+    /// Puts a session for `login` in the place of the one in force, and gives the lock back.
     fn replace(
         &self,
-        switching: &mut Option<Decide>,
+        mut switching: MutexGuard<'_, Option<Decide>>,
         decide: Option<Decide>,
         login: Login,
-        known: Known,
+        settled: Arc<Settled>,
     ) -> Arc<SessionState> {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         *switching = decide;
-        self.install(state(&self.core, login, epoch, known))
+        let was_out = self.current.load().login.is_signed_out();
+        let state = self.install(state(&self.core, login, epoch, settled));
+        // A listener's waker is anybody's code.
+        drop(switching);
+        if state.login.is_signed_out() && !was_out {
+            self.core.events.publish(epoch, EventKind::SignedOut);
+        }
+        state
     }
 
     fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
@@ -299,10 +317,15 @@ impl Shared {
     }
 }
 
-fn state(core: &Arc<Core>, login: Login, epoch: u64, known: Known) -> Arc<SessionState> {
+/// What the app's closure answers. One that panics, or hands the question on, has decided nothing.
+fn decided(decide: &Decide) -> Login {
+    std::panic::catch_unwind(AssertUnwindSafe(|| decide())).unwrap_or_else(|_| Login::decided_by(Login::signed_out))
+}
+
+fn state(core: &Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> Arc<SessionState> {
     let cells = match login.who {
         Who::SignedOut | Who::Decided(_) => None,
-        _ => Some(Cells::new(Arc::clone(core), login.clone(), epoch, known)),
+        _ => Some(Cells::new(Arc::clone(core), login.clone(), epoch, settled)),
     };
     let credentials = cells.as_ref().map(Cells::credentials);
     Arc::new(SessionState {
@@ -310,6 +333,7 @@ fn state(core: &Arc<Core>, login: Login, epoch: u64, known: Known) -> Arc<Sessio
         login,
         cells,
         credentials,
+        closed: None,
     })
 }
 
@@ -348,7 +372,7 @@ impl CognitoCredentialsProvider {
     fn start(core: Core, login: Login) -> Self {
         let core = Arc::new(core);
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
-        let current = ArcSwap::new(state(&core, Login::signed_out(), epoch, Known::default()));
+        let current = ArcSwap::new(state(&core, Login::signed_out(), epoch, Arc::default()));
         let provider = Self {
             shared: Arc::new(Shared {
                 core,
@@ -368,34 +392,31 @@ impl CognitoCredentialsProvider {
     /// Nothing is asked of the network here; [`Session::ready`] waits for that. Nothing of another user is kept. The guest of this
     /// device is offered to a user who signs in, for linking.
     pub fn switch_to(&self, login: Login) -> Session {
-        self.change(login, Known::default())
+        self.change(login, Arc::default())
     }
 
     /// Changes the login of the *same person*, who has signed in with one provider more: the identity is expected to stay, and
     /// [`Session::ready`] tells whether it did.
     pub fn link(&self, login: Login) -> Session {
         let state = self.shared.current.load();
-        let user = state.cells.as_ref().filter(|_| !state.login.is_guest());
-        // A guest is offered from its slot, as to any login.
-        let identity = user.and_then(|cells| cells.known_identity());
-        self.change(
-            login,
-            Known {
-                expected: identity.clone(),
-                identity,
-                outcome: None,
-            },
-        )
+        // A guest is offered from its slot, as to any login; and a guest is never the user.
+        let user = state
+            .cells
+            .as_ref()
+            .filter(|_| state.login.is_user() && login.is_user());
+        self.change(login, Settled::expecting(user.and_then(|cells| cells.known_identity())))
     }
 
-    fn change(&self, login: Login, known: Known) -> Session {
+    fn change(&self, login: Login, settled: Arc<Settled>) -> Session {
         let (decide, login) = match login.who {
-            Who::Decided(decide) => (Some(Arc::clone(&decide)), decide()),
+            Who::Decided(decide) => {
+                let login = decided(&decide);
+                (Some(decide), login)
+            }
             _ => (None, login),
         };
-        let mut switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.shared.replace(&mut switching, decide, login, known);
-        drop(switching);
+        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.shared.replace(switching, decide, login, settled);
         Session {
             shared: Arc::clone(&self.shared),
             epoch: state.epoch,
@@ -406,6 +427,24 @@ impl CognitoCredentialsProvider {
     /// is remembered.
     pub fn sign_out(&self) {
         drop(self.switch_to(Login::signed_out()));
+    }
+
+    /// What happens to the login from now on: see [`Event`].
+    ///
+    /// ```no_run
+    /// # use cognito_identity_pool::{CognitoCredentialsProvider, EventKind};
+    /// # async fn example(provider: CognitoCredentialsProvider) {
+    /// let mut events = provider.events();
+    /// drop(provider); // a subscription does not keep it alive
+    /// while let Some(event) = events.next().await {
+    ///     if let EventKind::NeedsSignIn { error } = event.kind {
+    ///         println!("please sign in again: {error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn events(&self) -> Events {
+        self.shared.core.events.subscribe()
     }
 
     /// The session that is in force.
@@ -434,12 +473,73 @@ impl CognitoCredentialsProvider {
     pub fn clear_credentials(&self) {
         let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.shared.current.load_full();
-        let known = old.cells.as_ref().map(|cells| cells.known()).unwrap_or_default();
+        let settled = old.cells.as_ref().map(|cells| cells.settled()).unwrap_or_default();
         drop(
             self.shared
-                .install(state(&self.shared.core, old.login.clone(), old.epoch, known)),
+                .install(state(&self.shared.core, old.login.clone(), old.epoch, settled)),
         );
         drop(switching);
+    }
+
+    /// Forgets who the session's login is to Cognito, in memory and in the store, and begins a new session with the same login: a
+    /// guest is a new guest from then on; a user is asked for anew. Handles that are bound to the session end with it.
+    ///
+    /// It is for an app that gives a device away, or offers "forget me"; the identity itself stays in the pool. Nothing is
+    /// forgotten while nobody is signed in.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): if the store could not be read, nothing has changed; if it could not be
+    /// written, the new session is in force, and the id may be remembered again in the next process.
+    /// [`ErrorKind::SessionEnded`](crate::ErrorKind::SessionEnded): the login changed meanwhile, and nothing was forgotten.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the store was read, nothing has changed; dropped later, it is done.
+    pub async fn clear_identity(&self) -> Result<Session, Error> {
+        let old = self.shared.current.load_full();
+        let slot = match &old.cells {
+            Some(_) if old.login.is_guest() => Some(Arc::clone(self.shared.core.guest.slot())),
+            Some(cells) => cells.remembered(),
+            None => None,
+        };
+        if let Some(slot) = &slot {
+            drop(slot.get().await?);
+        }
+        let (session, stored) = self.forget(&old, slot)?;
+        if let Some(stored) = stored {
+            drop(stored.await?);
+        }
+        Ok(session)
+    }
+
+    /// Puts a session without an identity in the place of `old`, and empties `slot`; the future is the store's part of it.
+    fn forget(
+        &self,
+        old: &SessionState,
+        slot: Option<Arc<Slot>>,
+    ) -> Result<
+        (
+            Session,
+            Option<impl Future<Output = Result<Swapped, Error>> + Send + use<>>,
+        ),
+        Error,
+    > {
+        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.current.load().epoch != old.epoch {
+            return Err(Error::ended());
+        }
+        let id = slot.as_ref().and_then(|slot| slot.in_memory());
+        let stored = slot.zip(id).and_then(|(slot, id)| slot.swap(Some(&id), None));
+        let decide = switching.clone();
+        let state = self
+            .shared
+            .replace(switching, decide, old.login.clone(), Arc::default());
+        let session = Session {
+            shared: Arc::clone(&self.shared),
+            epoch: state.epoch,
+        };
+        Ok((session, stored))
     }
 
     /// Makes credentials of the session in force new, whatever the present ones are worth, asking the app's hook for a new token.

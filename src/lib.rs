@@ -14,6 +14,7 @@ mod refresh;
 mod service;
 mod store;
 mod token;
+mod users;
 mod vendor;
 
 #[cfg(feature = "http-backend")]
@@ -24,8 +25,11 @@ mod http_backend;
 mod local;
 
 pub use async_trait::async_trait;
+#[cfg(feature = "classic-flow")]
+#[cfg_attr(docsrs, doc(cfg(feature = "classic-flow")))]
+pub use credentials::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, IdentityOutcome,
+    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, Flow, IdentityOutcome,
     IdentityPolicy, Login, RejectionInterceptor, RejectionRetry, Session, SignIn,
 };
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
@@ -39,6 +43,7 @@ pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
 pub use service::explain;
 pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
 pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
+pub use users::{UserCredentials, UserCredentialsBuilder, UserMetrics, UserOptions};
 pub use vendor::{
     AUDIT_TARGET, DeleteReport, Diagnosis, Finding, ForgetReport, GuestClaim, GuestClaims, HttpRefusal, IdentityAdmin,
     IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,

@@ -13,12 +13,13 @@ mod sync;
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_smithy_async::rt::sleep::SharedAsyncSleep;
 use futures_util::future::BoxFuture;
 
+pub(crate) use self::engine::Setup;
 use self::engine::{Demand, Inner};
 pub use self::policy::{RefreshPolicy, RefreshPolicyBuilder};
 pub(crate) use self::state::Reason;
@@ -76,6 +77,18 @@ pub(crate) struct RefreshCache<T: Value, E: Failure> {
     inner: Arc<Inner<T, E>>,
 }
 
+/// A cache as its own load sees it.
+pub(crate) struct WeakCache<T: Value, E: Failure>(Weak<Inner<T, E>>);
+
+/// What whoever refreshes many caches has to know of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// When a caller asked last, give or take the few seconds that a hit is good for; by the wall clock, in milliseconds.
+    pub(crate) asked: i64,
+    /// What is left of the value's life, and how long that was. `None`: there is none that serves, or it never expires.
+    pub(crate) life: Option<(Duration, Duration)>,
+}
+
 /// A value that the cache has handed out. Clones share it.
 pub(crate) struct Served<T>(Arc<Entry<T>>);
 
@@ -89,7 +102,14 @@ struct Entry<T> {
 impl<T: Value, E: Failure> RefreshCache<T, E> {
     pub(crate) fn new(policy: RefreshPolicy, clock: Clock, sleep: Option<SharedAsyncSleep>, load: Load<T, E>) -> Self {
         Self {
-            inner: Arc::new(Inner::new(policy, clock, Timer::new(sleep), load)),
+            inner: Arc::new(Inner::new(Setup::new(policy, clock, sleep), load)),
+        }
+    }
+
+    /// As [`new`](Self::new), with what other caches share, and a load that can look at the cache that it is for.
+    pub(crate) fn sharing(setup: Arc<Setup>, load: impl FnOnce(WeakCache<T, E>) -> Load<T, E>) -> Self {
+        Self {
+            inner: Arc::new_cyclic(|inner| Inner::new(setup, load(WeakCache(Weak::clone(inner))))),
         }
     }
 
@@ -140,9 +160,37 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
         self.inner.end();
     }
 
+    /// Starts a refresh that no caller has asked for. `false`: one is in the air, a failed one is being paused for, or there is
+    /// nothing to refresh.
+    pub(crate) fn refresh_ahead(&self) -> bool {
+        self.inner.refresh_ahead()
+    }
+
+    /// How the cache is used, and what is left of its value.
+    pub(crate) fn outlook(&self) -> Outlook {
+        self.inner.outlook()
+    }
+
     /// The last value, however old. `None` once ended.
     pub(crate) fn current(&self) -> Option<Served<T>> {
         self.inner.entry.load().map(Served)
+    }
+}
+
+impl<T: Value, E: Failure> WeakCache<T, E> {
+    /// The last value, however old.
+    pub(crate) fn current(&self) -> Option<Served<T>> {
+        self.0.upgrade()?.entry.load().map(Served)
+    }
+}
+
+impl Setup {
+    pub(crate) fn new(policy: RefreshPolicy, clock: Clock, sleep: Option<SharedAsyncSleep>) -> Arc<Self> {
+        Arc::new(Self {
+            policy,
+            clock,
+            timer: Timer::new(sleep),
+        })
     }
 }
 

@@ -2,10 +2,12 @@
 //! hold a secret (an SDK input, output or error) leaves this room.
 
 mod explain;
-#[cfg(feature = "verify")]
+#[cfg(any(feature = "http-backend", feature = "verify"))]
 pub(crate) mod http;
 pub(crate) mod refusal;
 pub(crate) mod signed;
+#[cfg(feature = "classic-flow")]
+pub(crate) mod sts;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -62,7 +64,22 @@ impl ServiceSettings {
 
     /// The configuration of a Cognito client for `pool`, with what `app` says about transport and time.
     pub(crate) fn client_config(&self, pool: &IdentityPoolId, app: Option<&SdkConfig>) -> Result<ConfigBuilder, Error> {
-        let mut config = ConfigBuilder::new()
+        let mut config = ConfigBuilder::from(&self.sdk_config(pool, app, "Cognito Identity")?);
+        config = config.retry_classifier(refusal::WhatPasses);
+        if let Ok(framework) = FrameworkMetadata::new(env!("CARGO_PKG_NAME"), Some(env!("CARGO_PKG_VERSION"))) {
+            config.push_framework_metadata(framework);
+        }
+        Ok(config)
+    }
+
+    /// The same for any service that takes part in an exchange.
+    fn sdk_config(
+        &self,
+        pool: &IdentityPoolId,
+        app: Option<&SdkConfig>,
+        service_id: &'static str,
+    ) -> Result<SdkConfig, Error> {
+        let mut config = SdkConfig::builder()
             .region(Region::new(
                 self.region.clone().unwrap_or_else(|| pool.region().to_owned()),
             ))
@@ -73,10 +90,10 @@ impl ServiceSettings {
             .identity_cache(IdentityCache::no_cache())
             .timeout_config(self.timeouts())
             .retry_config(self.retries.clone().unwrap_or_else(RetryConfig::standard))
-            .retry_classifier(refusal::WhatPasses)
             .time_source(time_source(app))
             .sleep_impl(sleep_impl(app)?);
-        config.set_endpoint_url(self.endpoint_url.clone().or_else(|| app.and_then(service_endpoint)));
+        let endpoint_url = self.endpoint_url.clone();
+        config.set_endpoint_url(endpoint_url.or_else(|| app.and_then(|app| service_endpoint(app, service_id))));
         if let Some(app) = app {
             config.set_http_client(app.http_client());
             config.set_app_name(app.app_name().cloned());
@@ -87,10 +104,7 @@ impl ServiceSettings {
             return Err(Error::new(ErrorKind::Configuration, "there is no HTTP client")
                 .with_hint("enable the feature `default-https-client`, or set an http_client in the SdkConfig that is passed to `configure`"));
         }
-        if let Ok(framework) = FrameworkMetadata::new(env!("CARGO_PKG_NAME"), Some(env!("CARGO_PKG_VERSION"))) {
-            config.push_framework_metadata(framework);
-        }
-        Ok(config)
+        Ok(config.build())
     }
 }
 
@@ -111,9 +125,9 @@ pub(crate) fn sleep_impl(app: Option<&SdkConfig>) -> Result<SharedAsyncSleep, Er
 }
 
 /// What is set for this very service: `AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or `endpoint_url` in a profile's service section.
-fn service_endpoint(app: &SdkConfig) -> Option<String> {
+fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Option<String> {
     let key = ServiceConfigKey::builder()
-        .service_id("Cognito Identity")
+        .service_id(service_id)
         .env("AWS_ENDPOINT_URL")
         .profile("endpoint_url")
         .build()
@@ -217,10 +231,8 @@ impl IdentityService {
                 .facts(None, self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        let output = request
-            .send()
-            .await
-            .map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
+        let sent = Box::pin(request.send()).await;
+        let output = sent.map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
         checked_identity("GetId", output.identity_id)
     }
 
@@ -246,7 +258,8 @@ impl IdentityService {
                 .facts(Some(identity_id), self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        let sent = request.customize().interceptor(date.clone()).send().await;
+        // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
+        let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let credentials = output.credentials.ok_or_else(|| incomplete(OPERATION, "credentials"))?;

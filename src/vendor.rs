@@ -9,6 +9,7 @@ mod denied;
 mod doctor;
 mod guest_claim;
 mod http_refusal;
+mod in_process;
 mod key;
 mod limit;
 mod policy;
@@ -23,6 +24,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_types::SdkConfig;
 use futures_util::FutureExt;
 use secrecy::SecretString;
 
@@ -33,7 +35,7 @@ use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoo
 use crate::logins::Logins;
 use crate::service::refusal::Remedy;
 use crate::service::signed::{SignedService, TokenFor};
-use crate::service::{Exchanged, IdentityService, Proof};
+use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
 use cache::{Cache, Found, Ticket, Variant};
 use denied::Denied;
 use limit::Bucket;
@@ -98,6 +100,8 @@ struct Inner {
     denied: Denied,
     ready: Mutex<Option<Expiry>>,
     account_id: Option<String>,
+    settings: ServiceSettings,
+    app: SdkConfig,
     clock: Clock,
     started: Now,
     timer: Timer,
@@ -420,7 +424,17 @@ impl Inner {
         identity_id: Option<&IdentityId>,
         external: Option<&Logins>,
     ) -> Result<VendedToken, Error> {
-        self.wait_for_turn().await?;
+        self.wait_for_turn(self.max_wait).await?;
+        self.ask_now(user, variant, identity_id, external).await
+    }
+
+    async fn ask_now(
+        &self,
+        user: &DeveloperUserId,
+        variant: &Variant,
+        identity_id: Option<&IdentityId>,
+        external: Option<&Logins>,
+    ) -> Result<VendedToken, Error> {
         let ask = TokenFor {
             user,
             identity_id,
@@ -448,9 +462,9 @@ impl Inner {
         ))
     }
 
-    async fn wait_for_turn(&self) -> Result<(), Error> {
+    async fn wait_for_turn(&self, patience: Duration) -> Result<(), Error> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
-        let retry_after = match bucket.take(self.clock.now().since(self.started), self.max_wait) {
+        let retry_after = match bucket.take(self.clock.now().since(self.started), patience) {
             Ok(Duration::ZERO) => return Ok(()),
             Ok(wait) => match self.timer.after(wait) {
                 Some(sleep) => {

@@ -7,6 +7,8 @@ use aws_sdk_cognitoidentity::config::retry::RetryConfig;
 use aws_sdk_cognitoidentity::config::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 
+use super::events::EventSource;
+use super::flow::{Exchange, Flow};
 use super::guest::GuestSlot;
 use super::memory::{Slot, Writes};
 use super::{CognitoCredentialsProvider, Core, Login};
@@ -44,6 +46,7 @@ pub struct CognitoCredentialsProviderBuilder {
     pool: Result<IdentityPoolId, InvalidId>,
     app: Option<SdkConfig>,
     settings: ServiceSettings,
+    flow: Flow,
     policy: RefreshPolicy,
     identity_policy: IdentityPolicy,
     store: Arc<dyn IdentityStore>,
@@ -58,6 +61,7 @@ impl CognitoCredentialsProviderBuilder {
             pool,
             app: None,
             settings: ServiceSettings::default(),
+            flow: Flow::Enhanced,
             policy: RefreshPolicy::default(),
             identity_policy: IdentityPolicy::default(),
             store: Arc::new(MemoryStore::new()),
@@ -65,6 +69,13 @@ impl CognitoCredentialsProviderBuilder {
             issuer_host: None,
             login: Login::signed_out(),
         }
+    }
+
+    /// With the settings of another client of the crate.
+    pub(crate) fn reaching(mut self, settings: &ServiceSettings, app: &SdkConfig) -> Self {
+        self.settings = settings.clone();
+        self.app = Some(app.clone());
+        self
     }
 
     /// Takes from the app's configuration: HTTP client, sleep, time source, behavior version, app name, FIPS and dual-stack, and an
@@ -98,6 +109,12 @@ impl CognitoCredentialsProviderBuilder {
     /// The retries of calls to Cognito: by default the SDK's standard mode, 3 attempts.
     pub fn retry_config(mut self, retries: RetryConfig) -> Self {
         self.settings.retries = Some(retries);
+        self
+    }
+
+    /// By which calls credentials are had. The enhanced flow by default, as AWS recommends.
+    pub fn flow(mut self, flow: Flow) -> Self {
+        self.flow = flow;
         self
     }
 
@@ -144,13 +161,19 @@ impl CognitoCredentialsProviderBuilder {
     /// [`ErrorKind::Configuration`], saying what to set: a value that is no identity pool id, no HTTP client, no way to wait, a
     /// namespace that is none.
     pub fn build(self) -> Result<CognitoCredentialsProvider, Error> {
+        let login = self.login.clone();
+        Ok(CognitoCredentialsProvider::start(self.core()?, login))
+    }
+
+    pub(super) fn core(self) -> Result<Core, Error> {
         let pool = self
             .pool
             .map_err(|invalid| Error::new(ErrorKind::Configuration, invalid.to_string()))?;
         let app = self.app.as_ref();
         let writes = Writes::new(self.store);
-        let core = Core {
+        Ok(Core {
             service: IdentityService::new(pool.clone(), &self.settings, app)?,
+            flow: Exchange::new(self.flow, &pool, &self.settings, app)?,
             clock: Clock::new(time_source(app)),
             sleep: sleep_impl(app)?,
             policy: self.policy,
@@ -158,11 +181,11 @@ impl CognitoCredentialsProviderBuilder {
             issuer_host: self.issuer_host,
             guest: GuestSlot::new(Slot::new(StoreKey::guest(&pool, &self.namespace)?, Arc::clone(&writes))),
             named: Default::default(),
+            events: EventSource::default(),
             writes,
             namespace: self.namespace,
             pool,
-        };
-        Ok(CognitoCredentialsProvider::start(core, self.login))
+        })
     }
 }
 
@@ -171,6 +194,7 @@ impl fmt::Debug for CognitoCredentialsProviderBuilder {
         f.debug_struct("CognitoCredentialsProviderBuilder")
             .field("pool", &self.pool)
             .field("login", &self.login)
+            .field("flow", &self.flow)
             .field("policy", &self.policy)
             .field("identity_policy", &self.identity_policy)
             .finish_non_exhaustive()

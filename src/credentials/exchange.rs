@@ -14,15 +14,17 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::events::EventKind;
 use super::guest::{Offer, to_its_end};
 use super::hook::Hook;
 use super::login::{Login, Who};
 use super::memory::Slot;
-use super::session::{IdentityOutcome, Known, Settled, SignIn};
+use super::person::Person;
+use super::session::{Expected, Settled, SignIn};
 use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
 use crate::clock::Expiry;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
-use crate::error::{BackendError, CauseKind, Error, ErrorKind};
+use crate::error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::logins::Logins;
 use crate::refresh::{Failure, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy};
@@ -33,12 +35,56 @@ use crate::token::RefreshReason;
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
+/// A refresh that fails is news when the credentials at hand have less life left.
+const FAILING: Duration = Duration::from_secs(5 * 60);
+/// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
+pub(super) const UNPINNED: u64 = 0;
+
 /// What a session serves, as one value: who, and with what.
 pub(super) struct Snapshot {
     pub(super) identity_id: IdentityId,
     pub(super) credentials: Credentials,
-    /// The same, as an identity cache answers it: with the mark that pins an operation to the session.
-    pub(super) identity: Identity,
+    /// `None` for sessions that are never replaced by another, of which there may be very many.
+    pinned: Option<Box<PinnedForm>>,
+}
+
+/// What is answered from a session that another may replace.
+struct PinnedForm {
+    /// The credentials as an identity cache answers them: with the mark that pins an operation to the session.
+    identity: Identity,
+    handed_out: sdk::HandedOut,
+}
+
+impl Snapshot {
+    fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<sdk::Pinned>) -> Self {
+        let pinned = pin.map(|pin| {
+            Box::new(PinnedForm {
+                identity: sdk::pinned(credentials.clone(), pin),
+                handed_out: sdk::HandedOut::new(&credentials, pin),
+            })
+        });
+        Self {
+            identity_id,
+            credentials,
+            pinned,
+        }
+    }
+
+    /// The credentials, as a credentials provider answers them.
+    pub(super) fn hand_out(&self) -> Credentials {
+        if let Some(pinned) = &self.pinned {
+            pinned.handed_out.announce();
+        }
+        self.credentials.clone()
+    }
+
+    /// The credentials, as an identity cache answers them.
+    pub(super) fn identity(&self) -> Identity {
+        match &self.pinned {
+            Some(pinned) => pinned.identity.clone(),
+            None => Identity::from(self.credentials.clone()),
+        }
+    }
 }
 
 /// The logins that were supplied last.
@@ -49,8 +95,20 @@ struct Held {
     identity: Option<IdentityId>,
     /// `None`: the token does not say.
     expires: Option<Expiry>,
+    /// Whom the tokens are about, as far as they can be read.
+    person: Person,
+    /// It was asked for because another one was rejected.
+    renewed: bool,
+    used: Arc<Used>,
+}
+
+/// What has become of a proof.
+#[derive(Default)]
+struct Used {
     /// Cognito has seen it.
-    sent: Arc<AtomicBool>,
+    sent: AtomicBool,
+    /// It was refused, or is somebody else's: it is not shown again.
+    rejected: AtomicBool,
 }
 
 /// For which purpose the next proof is asked for.
@@ -62,12 +120,20 @@ struct Ask {
     forget: bool,
 }
 
+impl Ask {
+    const FIRST: Self = Self {
+        reason: RefreshReason::FirstUse,
+        attempt: 1,
+        forget: false,
+    };
+}
+
 /// A session's cells.
 pub(super) struct Cells {
     core: Arc<Core>,
     login: Login,
     epoch: u64,
-    settled: Settled,
+    settled: Arc<Settled>,
     /// Where the identity of a person with a name is remembered.
     remembered: Option<Arc<Slot>>,
     proof: RefreshCache<Held, Error>,
@@ -76,14 +142,14 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    /// `known` is what is known beforehand: of a session of the same login, or of the same person.
-    pub(super) fn new(core: Arc<Core>, login: Login, epoch: u64, known: Known) -> Arc<Self> {
+    /// `settled` is what is known beforehand: of the same session, before its credentials were cleared, or of the same person.
+    pub(super) fn new(core: Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> Arc<Self> {
         let policy = RefreshPolicy::builder()
             .load_timeout(core.policy.load_timeout())
             .build();
         let remembered = login.subject.as_deref().and_then(|subject| core.remembered(subject));
         Arc::new_cyclic(|cells: &Weak<Self>| {
-            let (proofs, identities) = (cells.clone(), cells.clone());
+            let (proofs, identities) = (Weak::clone(cells), Weak::clone(cells));
             let proof = core.cache(policy.clone(), move |_| {
                 load(&proofs, |cells| cells.load_proof().boxed())
             });
@@ -91,20 +157,15 @@ impl Cells {
                 let forced = request.reason == Reason::Forced;
                 load(&identities, move |cells| cells.load_identity(forced).boxed())
             });
-            let ask = Ask {
-                reason: RefreshReason::FirstUse,
-                attempt: 1,
-                forget: false,
-            };
             Self {
                 core,
                 login,
                 epoch,
-                settled: Settled::new(known),
+                settled,
                 remembered,
                 proof,
                 identity,
-                ask: Mutex::new(ask),
+                ask: Mutex::new(Ask::FIRST),
             }
         })
     }
@@ -116,7 +177,14 @@ impl Cells {
         let policy = cells.core.policy.clone();
         self.core.cache(policy, move |request| {
             let cells = Arc::clone(&cells);
-            async move { cells.exchange(request).await }.boxed()
+            async move {
+                let result = Arc::clone(&cells).exchange(request).await;
+                if let Err(error) = &result {
+                    cells.tell_of_failure(error);
+                }
+                result
+            }
+            .boxed()
         })
     }
 
@@ -133,8 +201,13 @@ impl Cells {
         })
     }
 
-    pub(super) fn known(&self) -> Known {
-        self.settled.known()
+    /// Where the identity of a person with a name is remembered.
+    pub(super) fn remembered(&self) -> Option<Arc<Slot>> {
+        self.remembered.clone()
+    }
+
+    pub(super) fn settled(&self) -> Arc<Settled> {
+        Arc::clone(&self.settled)
     }
 
     pub(super) fn known_identity(&self) -> Option<IdentityId> {
@@ -146,31 +219,13 @@ impl Cells {
         if let Some(known) = self.known_identity() {
             return Ok(Some(known));
         }
-        match &self.login.who {
-            Who::Developer { backend, .. } => {
-                let request = self.request(
-                    Ask {
-                        reason: RefreshReason::FirstUse,
-                        attempt: 1,
-                        forget: false,
-                    },
-                    None,
-                    Logins::new(),
-                );
-                let cheap = self
-                    .hook(async { backend.get_identity_id(&request).await }.boxed())
-                    .await?;
-                match cheap {
-                    Some(id) => Ok(Some(id)),
-                    None => Ok(self.proof.get().await?.identity.clone()),
-                }
-            }
-            Who::Guest => self.identity.get().await.map(|id| Some(IdentityId::clone(&id))),
+        if let Who::External(_) = self.login.who
+            && self.core.guest.peek().await?.is_some()
+        {
             // A guest who may be linked decides who the user is, and only the exchange tells.
-            Who::External(_) if self.core.guest.peek().await?.is_some() && self.stored().await?.is_none() => Ok(None),
-            Who::External(_) => self.identity.get().await.map(|id| Some(IdentityId::clone(&id))),
-            Who::SignedOut | Who::Decided(_) => Ok(None),
+            return Ok(None);
         }
+        self.identity.get().await.map(|id| Some(IdentityId::clone(&id)))
     }
 
     /// What is remembered of a person with a name.
@@ -181,8 +236,37 @@ impl Cells {
         }
     }
 
-    /// Calls the app's code, marked so that it is recognised if it comes back.
+    /// Sets what the outcome is measured by, unless it is set.
+    fn expect(&self, id: Option<IdentityId>, as_whose: Expected) {
+        if let Some(id) = id {
+            self.settled
+                .change(|known| _ = known.expected.get_or_insert((id, as_whose)));
+        }
+    }
+
+    fn tell(&self, what: EventKind) {
+        self.core.events.publish(self.epoch, what);
+    }
+
+    fn tell_of_failure(&self, error: &Error) {
+        let (mut expires, mut news) = (None, false);
+        self.settled.change(|known| {
+            expires = known.expires;
+            news = !std::mem::replace(&mut known.needs_sign_in, error.needs_sign_in());
+        });
+        let error = error.clone();
+        if error.needs_sign_in() {
+            if news {
+                self.tell(EventKind::NeedsSignIn { error });
+            }
+        } else if expires.is_some_and(|expiry| expiry.remaining(self.core.clock.now()) < FAILING) {
+            self.tell(EventKind::RefreshFailing { error });
+        }
+    }
+
+    /// Calls the app's code: one call at a time in a session, marked so that it is recognised if it comes back.
     async fn hook<T>(&self, call: BoxFuture<'_, Result<T, BackendError>>) -> Result<T, Error> {
+        let _turn = self.settled.turn().await;
         Ok(Hook {
             provider: self.core.id(),
             call,
@@ -202,20 +286,17 @@ impl Cells {
 
     // ---- proof ----
 
-    async fn proof(&self, ask: Ask) -> Result<Held, Error> {
+    async fn proof(&self, mut ask: Ask) -> Result<Held, Error> {
         if let Who::Guest = self.login.who {
-            let sent = Arc::default();
-            return Ok(Held {
-                proof: Arc::new(Proof::Guest),
-                identity: None,
-                expires: None,
-                sent,
-            });
+            return Ok(Held::new(&self.core, Proof::Guest, None, ask));
         }
-        let held = self.proof.current().map(|held| Held::clone(&held));
+        let held = self.proof.current();
         let demanded = matches!(ask.reason, RefreshReason::TokenRejected | RefreshReason::Forced);
         if let Some(held) = held.as_ref().filter(|held| !demanded && held.serves(&self.core)) {
-            return Ok(held.clone());
+            return Ok(Held::clone(held));
+        }
+        if held.as_ref().is_some_and(|held| held.is_rejected()) {
+            ask.reason = RefreshReason::TokenRejected;
         }
         *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = ask;
         let fresh = if held.is_some() || demanded {
@@ -242,7 +323,7 @@ impl Cells {
                     return Err(Error::new(ErrorKind::SignedOut, "the logins provider has no logins")
                         .with_hint("an empty logins map would make a guest of the user; switch_to(Login::guest()) does that on purpose"));
                 }
-                Held::new(&self.core, Proof::External(logins), None)
+                Held::new(&self.core, Proof::External(logins), None, ask)
             }
             Who::Guest | Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
         };
@@ -260,38 +341,42 @@ impl Cells {
         logins: Logins,
     ) -> Result<Held, Error> {
         let first = self.settled.known().outcome.is_none();
-        // The backend says who it is; that the store cannot be read is no reason to keep the user out.
-        if let Some(stored) = self.stored().await.ok().flatten().filter(|_| first) {
-            self.settled.change(|known| _ = known.expected.get_or_insert(stored));
+        if first {
+            match self.stored().await {
+                Ok(stored) => self.expect(stored, Expected::Remembered),
+                // The backend says who it is; that the store cannot be read is no reason to keep the user out.
+                Err(error) => tracing::warn!(%error, "what is remembered of the user cannot be read"),
+            }
         }
         let offer = if first { self.core.guest.offer().await? } else { None };
         let request = self.request(ask, offer.as_ref(), logins);
         let answer = match offer {
-            None => self.hook(async { backend.refresh(&request).await }.boxed()).await?,
+            None => {
+                let answer = self.hook(async { backend.refresh(&request).await }.boxed()).await?;
+                self.check(&answer)?;
+                answer
+            }
             Some(offer) => {
                 let cells = Arc::clone(self);
                 to_its_end(self.core.with_deadline(async move {
                     let answer = cells.hook(async { backend.refresh(&request).await }.boxed()).await?;
-                    let guest = offer.id().clone();
-                    if *answer.identity_id() == guest {
+                    // An answer that is not to be believed says nothing of the guest either.
+                    cells.check(&answer)?;
+                    cells.expect(Some(offer.id().clone()), Expected::Before);
+                    if answer.identity_id() == offer.id() {
                         offer.linked().await;
                     } else {
                         offer.untouched();
                     }
-                    cells.settled.change(|known| _ = known.expected.get_or_insert(guest));
                     Ok(answer)
                 }))
                 .await?
             }
         };
-        self.check(&answer)?;
         let (identity_id, token) = answer.into_parts();
         let issuer_host = self.core.issuer_host_of(&token);
-        Ok(Held::new(
-            &self.core,
-            Proof::Developer { issuer_host, token },
-            Some(identity_id),
-        ))
+        let proof = Proof::Developer { issuer_host, token };
+        Ok(Held::new(&self.core, proof, Some(identity_id), ask))
     }
 
     /// Finds a mix-up before it is sent: as far as the token can be read, it has to be this pool's and the identity's.
@@ -321,82 +406,129 @@ impl Cells {
 
     // ---- identity ----
 
-    /// For guests and external logins. `forced`: the one that is remembered is lost.
+    /// `forced`: the one that is known is lost.
     async fn load_identity(self: Arc<Self>, forced: bool) -> Result<Loaded<IdentityId>, Error> {
-        let account_id = self.login.account_id.as_deref();
         let value = match &self.login.who {
-            Who::Guest => {
-                let taken = self.core.guest.take().await?;
-                if let Some(id) = &taken.id {
-                    self.settled
-                        .change(|known| _ = known.expected.get_or_insert_with(|| id.clone()));
-                }
-                match taken.id {
-                    Some(id) if !forced => id,
-                    lost => {
-                        let new = self.core.service.get_id(None, account_id).await?;
-                        self.core.guest.minted(lost.as_ref(), new).await?
-                    }
-                }
-            }
-            Who::External(_) => {
-                let known = if forced {
-                    None
-                } else {
-                    self.known_identity().or(self.stored().await?)
-                };
-                match known {
+            Who::Guest => self.guest_identity(forced).await?,
+            Who::External(_) => match self.known_identity() {
+                Some(known) if !forced => known,
+                _ => match self.stored().await? {
+                    Some(stored) if !forced => stored,
+                    _ => self.external_identity().await?,
+                },
+            },
+            Who::Developer { backend, .. } => {
+                let request = self.request(Ask::FIRST, None, Logins::new());
+                let cheap = self.hook(async { backend.get_identity_id(&request).await }.boxed());
+                match cheap.await? {
                     Some(id) => id,
-                    None => {
-                        let held = self
-                            .proof(Ask {
-                                reason: RefreshReason::FirstUse,
-                                attempt: 1,
-                                forget: false,
-                            })
-                            .await?;
-                        let Proof::External(logins) = &*held.proof else {
-                            return Err(Error::ended());
-                        };
-                        self.core.service.get_id(Some(logins), account_id).await?
-                    }
+                    None => self.proof(Ask::FIRST).await?.identity.ok_or_else(Error::ended)?,
                 }
             }
-            Who::Developer { .. } | Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
+            Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
         };
         Ok(Loaded { value, expires: None })
     }
 
+    async fn guest_identity(self: &Arc<Self>, forced: bool) -> Result<IdentityId, Error> {
+        let remembered = self.core.guest.take().await?.id;
+        self.expect(remembered.clone(), Expected::Remembered);
+        let refused = forced.then(|| {
+            self.known_identity()
+                .or_else(|| self.identity.current().map(|id| (*id).clone()))
+        });
+        let refused = refused.flatten();
+        if let Some(id) = remembered.filter(|id| Some(id) != refused.as_ref()) {
+            return Ok(id);
+        }
+        let cells = Arc::clone(self);
+        // A guest that Cognito has made for us is not lost because somebody signs in meanwhile.
+        to_its_end(self.core.with_deadline(async move {
+            let (core, account_id) = (&cells.core, cells.login.account_id.as_deref());
+            let _turn = core.guest.turn().await;
+            match core.guest.peek().await? {
+                Some(another) if Some(&another) != refused.as_ref() => Ok(another),
+                lost => {
+                    let new = core.service.get_id(None, account_id).await?;
+                    core.guest.minted(lost.as_ref(), new, &core.sleep).await
+                }
+            }
+        }))
+        .await
+    }
+
+    /// Who the external logins are, from Cognito.
+    async fn external_identity(&self) -> Result<IdentityId, Error> {
+        // In an exchange it is the map at hand, which is not asked for again.
+        let at_hand = self
+            .proof
+            .current()
+            .filter(|held| !held.is_rejected() && !held.is_over(&self.core));
+        let mut held = match at_hand {
+            Some(held) => Held::clone(&held),
+            None => self.proof(Ask::FIRST).await?,
+        };
+        loop {
+            let Proof::External(logins) = &*held.proof else {
+                return Err(Error::ended());
+            };
+            let refused = match self
+                .core
+                .service
+                .get_id(Some(logins), self.login.account_id.as_deref())
+                .await
+            {
+                Ok(id) => return Ok(id),
+                Err(refused) => refused,
+            };
+            if refused.remedy == Remedy::NewToken {
+                held.reject();
+            }
+            if refused.remedy != Remedy::NewToken || held.renewed {
+                return Err(self.explained(refused.error));
+            }
+            held = self
+                .proof(Ask {
+                    attempt: 2,
+                    ..Ask::FIRST
+                })
+                .await?;
+        }
+    }
+
     // ---- credentials ----
 
-    async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
+    pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
         let mut ask = Ask {
             reason: why(request.reason),
-            attempt: 1,
-            forget: false,
+            ..Ask::FIRST
         };
         let mut held = self.proof(ask).await?;
         // At most one new token and one reset of the identity in an exchange.
         let (mut new_token, mut reset) = (true, true);
         loop {
-            let refused = match self.attempt(&held, ask.forget).await {
+            let refused = match self.attempt(&mut held, ask.forget).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(refused) => refused,
             };
-            let developer = matches!(self.login.who, Who::Developer { .. });
+            let external = matches!(self.login.who, Who::External(_));
             ask.attempt += 1;
+            self.tell_if_lost(&refused.error, &held).await;
             match refused.remedy {
-                Remedy::NewToken if new_token && !self.login.is_guest() => {
+                Remedy::NewToken if !self.login.is_guest() => {
+                    held.reject();
+                    if !new_token || (external && held.renewed) {
+                        return Err(self.explained(refused.error));
+                    }
                     new_token = false;
-                    ask.reason = RefreshReason::TokenRejected;
                     held = self.proof(ask).await?;
                 }
-                Remedy::NewIdentity | Remedy::NewIdentityIfStored if reset && self.may_reset(&refused).await => {
+                Remedy::NewIdentity | Remedy::NewIdentityIfStored if reset && self.may_reset(&refused, &held).await => {
                     reset = false;
                     ask.forget = true;
-                    if developer {
+                    if let Who::Developer { .. } = self.login.who {
                         new_token = false;
-                        ask.reason = RefreshReason::TokenRejected;
+                        held.reject();
                         held = self.proof(ask).await?;
                     } else {
                         self.identity.refresh_now().await?;
@@ -407,21 +539,46 @@ impl Cells {
         }
     }
 
-    /// Whether the refusal is one that another identity mends, and the app's policy lets us look for it.
-    async fn may_reset(&self, refused: &Refused) -> bool {
-        let stored =
-            refused.remedy != Remedy::NewIdentityIfStored || self.remembered.is_some() || self.login.is_guest();
-        if !self.login.is_guest() {
-            return stored;
+    async fn tell_if_lost(&self, error: &Error, held: &Held) {
+        let shown = held.identity.clone().or_else(|| self.known_identity());
+        let shown = shown.or_else(|| self.identity.current().map(|id| IdentityId::clone(&id)));
+        let (Some(gone), Some(identity_id)) = (Gone::of(error), shown) else {
+            return;
+        };
+        // A guest that was linked is not lost.
+        let linked = self.login.is_guest()
+            && matches!(gone, Gone::Forbidden)
+            && self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt);
+        if !linked {
+            self.tell(EventKind::IdentityLost { identity_id });
         }
-        let gone = refused.error.kind() == ErrorKind::IdentityNotFound
-            || refused
-                .error
-                .causes()
-                .iter()
-                .any(|cause| matches!(cause.kind, CauseKind::IdentityForbidden | CauseKind::IdentityDeleted));
-        let in_doubt = self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt);
-        gone && (in_doubt || self.core.identity_policy == IdentityPolicy::Recreate)
+    }
+
+    /// Whether the refusal is one that another identity mends, and the app's policy lets us look for it.
+    async fn may_reset(&self, refused: &Refused, held: &Held) -> bool {
+        let known = self.settled.known();
+        let settled = known.outcome.is_some();
+        match &self.login.who {
+            Who::Guest => {
+                let recreates = self.core.identity_policy == IdentityPolicy::Recreate;
+                match Gone::of(&refused.error) {
+                    Some(Gone::NotFound) => recreates,
+                    // It was shown to somebody who may have linked it: then this is nobody's guest any more.
+                    Some(Gone::Forbidden) => {
+                        recreates || self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt)
+                    }
+                    None => false,
+                }
+            }
+            Who::External(_) if refused.remedy == Remedy::NewIdentityIfStored => {
+                !settled && self.stored().await.is_ok_and(|stored| stored.is_some())
+            }
+            // The login may be somebody else's by now, who would take over the session.
+            Who::External(_) if settled && Gone::of(&refused.error).is_none() => held.person.is_surely(&known.person),
+            Who::External(_) => true,
+            Who::Developer { .. } => refused.remedy == Remedy::NewIdentity,
+            Who::SignedOut | Who::Decided(_) => false,
+        }
     }
 
     /// An external login whose token is refused for good has to be made anew.
@@ -437,74 +594,73 @@ impl Cells {
         }
     }
 
-    async fn attempt(self: &Arc<Self>, held: &Held, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
-        let (role, known) = (self.login.custom_role_arn.clone(), self.settled.known());
+    async fn attempt(self: &Arc<Self>, held: &mut Held, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
+        let known = self.settled.known();
         let settled = known.outcome.is_some();
-        let shown = match (&held.identity, &self.login.who) {
-            (Some(id), _) => {
-                if settled && !recovering && known.identity.as_ref() != Some(id) {
-                    return Err(changed("the backend").into());
+        let foreign = held.identity.is_some() && held.identity != known.identity;
+        if settled && ((foreign && !recovering) || held.person.differs_from(&known.person)) {
+            held.reject();
+            return Err(changed(self.supplier()).into());
+        }
+        let shown = match (&held.identity, known.identity) {
+            (Some(id), _) => id.clone(),
+            (None, Some(known)) if !recovering => known,
+            (None, known) => {
+                if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering {
+                    self.expect(self.stored().await?, Expected::Remembered);
+                    if let Some(offer) = self.core.guest.offer().await? {
+                        return self.linking(held, offer).await;
+                    }
                 }
-                id.clone()
+                let id = IdentityId::clone(&*self.identity.get().await?);
+                if let (Who::External(_), Some(newest)) = (&self.login.who, self.proof.current()) {
+                    *held = Held::clone(&newest);
+                }
+                id
             }
-            (None, Who::External(_)) if !settled && !recovering => match known.identity.or(self.stored().await?) {
-                Some(id) => {
-                    self.settled
-                        .change(|known| _ = known.expected.get_or_insert(id.clone()));
-                    id
-                }
-                None => match self.core.guest.offer().await? {
-                    Some(offer) => return self.linking(held, offer).await,
-                    None => IdentityId::clone(&*self.identity.get().await?),
-                },
-            },
-            (None, _) if settled && !recovering => match known.identity {
-                Some(id) => id,
-                None => return Err(Error::ended().into()),
-            },
-            (None, _) => IdentityId::clone(&*self.identity.get().await?),
         };
-        held.sent.store(true, Ordering::Relaxed);
-        let exchanged = self
-            .core
-            .service
-            .get_credentials(&shown, &held.proof, role.as_deref())
-            .await?;
-        Ok(self.adopt(exchanged, &shown, recovering).await?)
+        held.used.sent.store(true, Ordering::Relaxed);
+        let exchanged = self.core.trade(&shown, &held.proof, &self.login).await?;
+        Ok(self.adopt(exchanged, &shown, held, recovering).await?)
+    }
+
+    /// Who supplies what Cognito is shown.
+    fn supplier(&self) -> &'static str {
+        match self.login.who {
+            Who::External(_) => "the logins provider",
+            _ => "the backend",
+        }
     }
 
     /// Shows a guest's id together with external logins: Cognito makes the guest the user, or merges it into who the user is.
     async fn linking(self: &Arc<Self>, held: &Held, offer: Offer) -> Result<Loaded<Snapshot>, Refused> {
         let (cells, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
-        held.sent.store(true, Ordering::Relaxed);
+        held.used.sent.store(true, Ordering::Relaxed);
         let exchanged = to_its_end(self.core.with_deadline(async move {
-            let role = cells.login.custom_role_arn.as_deref();
-            match cells.core.service.get_credentials(offer.id(), &proof, role).await {
+            let refused = match cells.core.trade(offer.id(), &proof, &cells.login).await {
                 Ok(exchanged) => {
                     offer.linked().await;
-                    Ok(Ok(exchanged))
+                    return Ok(Ok(exchanged));
                 }
-                Err(refused) => {
-                    let dead = refused.error.kind() == ErrorKind::IdentityNotFound
-                        || refused
-                            .error
-                            .causes()
-                            .iter()
-                            .any(|cause| cause.kind == CauseKind::IdentityForbidden);
-                    match (dead, refused.error.code().is_some() && !refused.error.is_retryable()) {
-                        (true, _) => offer.linked().await,
-                        (false, true) => offer.untouched(),
-                        // No answer, or none that says what was done.
-                        (false, false) => drop(offer),
-                    }
-                    Ok(Err(refused))
+                Err(refused) => refused,
+            };
+            let recreates = cells.core.identity_policy == IdentityPolicy::Recreate;
+            let said_why = refused.error.code().is_some() && !refused.error.is_retryable();
+            match Gone::of(&refused.error) {
+                Some(_) if recreates => offer.linked().await,
+                Some(Gone::NotFound) => offer.untouched(),
+                // It is about the login, not about the guest.
+                None if said_why && refused.remedy != Remedy::NewIdentity && cells.core.flow.is_one_call() => {
+                    offer.untouched();
                 }
+                // There is no answer, or none that says what was done.
+                _ => drop(offer),
             }
+            Ok(Err(refused))
         }))
         .await??;
-        self.settled
-            .change(|known| _ = known.expected.get_or_insert(guest.clone()));
-        Ok(self.adopt(exchanged, &guest, true).await?)
+        self.expect(Some(guest.clone()), Expected::Before);
+        Ok(self.adopt(exchanged, &guest, held, true).await?)
     }
 
     /// Takes what the service answered as the session's, or refuses it as somebody else's.
@@ -512,39 +668,37 @@ impl Cells {
         &self,
         exchanged: Exchanged,
         shown: &IdentityId,
+        held: &Held,
         recovering: bool,
     ) -> Result<Loaded<Snapshot>, Error> {
+        let now = self.core.clock.now();
         let known = self.settled.known();
         let id = exchanged.identity_id.clone();
         if known.outcome.is_some() && !recovering && known.identity.as_ref() != Some(&id) {
             return Err(changed("Cognito"));
         }
         if self.login.is_guest() && id != *shown {
-            self.core.guest.minted(Some(shown), id.clone()).await?;
+            drop(
+                self.core
+                    .guest
+                    .minted(Some(shown), id.clone(), &self.core.sleep)
+                    .await?,
+            );
         }
         self.remember(&id).await;
-        self.settled.change(|known| {
-            let outcome = match known.expected.take().or_else(|| known.identity.clone()) {
-                None => IdentityOutcome::Created,
-                Some(expected) if expected == id => IdentityOutcome::Kept,
-                Some(from) => IdentityOutcome::Replaced { from },
-            };
-            if known.outcome.is_none() || known.identity.as_ref() != Some(&id) {
-                known.outcome = Some(outcome);
-            }
-            known.identity = Some(id.clone());
-        });
-        let now = self.core.clock.now();
         let expires = Expiry::received(now, exchanged.expiration, exchanged.server_date);
+        let mut news = Vec::new();
+        self.settled
+            .change(|known| news = known.adopt(&id, held.person.clone(), expires));
+        news.into_iter().for_each(|what| self.tell(what));
+        let pin = (self.epoch != UNPINNED).then(|| sdk::Pinned {
+            provider: self.core.id(),
+            epoch: self.epoch,
+        });
         let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
-        let identity = sdk::pinned(credentials.clone(), self.epoch);
         tracing::debug!(identity_id = ?id, lifetime = ?expires.life(), epoch = self.epoch, "credentials received");
         Ok(Loaded {
-            value: Snapshot {
-                identity_id: id,
-                credentials,
-                identity,
-            },
+            value: Snapshot::new(id, credentials, pin),
             expires: Some(expires),
         })
     }
@@ -552,17 +706,37 @@ impl Cells {
     /// Remembers a named person's identity. A store that fails is reported, and does not keep anybody from signing in.
     async fn remember(&self, id: &IdentityId) {
         let Some(slot) = &self.remembered else { return };
-        let Ok(before) = slot.get().await else { return };
-        if before.as_ref() != Some(id)
-            && let Some(stored) = slot.swap(before.as_ref(), Some(id))
-        {
-            stored.await.map(drop).unwrap_or_default();
+        match slot.get().await {
+            Ok(before) if before.as_ref() != Some(id) => slot.put(before.as_ref(), Some(id)).await,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the user's identity is not remembered"),
+        }
+    }
+}
+
+/// How an identity is gone, by the service's own words.
+enum Gone {
+    NotFound,
+    /// It has logins of which none was shown, or was merged into another one.
+    Forbidden,
+}
+
+impl Gone {
+    fn of(error: &Error) -> Option<Self> {
+        let forbidden = |cause: &Cause| cause.kind == CauseKind::IdentityForbidden;
+        match error.kind() {
+            ErrorKind::IdentityNotFound => Some(Self::NotFound),
+            _ => error
+                .causes()
+                .first()
+                .filter(|cause| forbidden(cause))
+                .map(|_| Self::Forbidden),
         }
     }
 }
 
 impl Held {
-    fn new(core: &Core, proof: Proof, identity: Option<IdentityId>) -> Self {
+    fn new(core: &Core, proof: Proof, identity: Option<IdentityId>, ask: Ask) -> Self {
         let expires_at = match &proof {
             Proof::Guest => None,
             Proof::Developer { token, .. } => token.unverified_claims().and_then(|claims| claims.expires_at()),
@@ -570,23 +744,39 @@ impl Held {
         };
         let expires = expires_at.map(|at| Expiry::received(core.clock.now(), at, None));
         Self {
+            person: Person::of(&proof, &core.pool),
             proof: Arc::new(proof),
             identity,
             expires,
-            sent: Arc::default(),
+            renewed: ask.reason == RefreshReason::TokenRejected,
+            used: Arc::default(),
         }
     }
 
     /// Whether it is worth an exchange. One that was just received always is, whatever the local clock says; an external
     /// login is asked for afresh each time.
     fn serves(&self, core: &Core) -> bool {
-        let unsent = !self.sent.load(Ordering::Relaxed);
-        let kept = matches!(*self.proof, Proof::Developer { .. });
-        unsent
-            || (kept
-                && self
-                    .expires
-                    .is_some_and(|expiry| expiry.remaining(core.clock.now()) > TOKEN_MARGIN.min(expiry.life() / 4)))
+        let (sent, over) = (self.used.sent.load(Ordering::Relaxed), self.is_over(core));
+        let worth = if sent {
+            matches!(*self.proof, Proof::Developer { .. }) && self.expires.is_some() && !over
+        } else {
+            // It was over on arrival: by a clock that is wrong, most likely.
+            !over || self.expires.is_some_and(|expiry| expiry.life().is_zero())
+        };
+        worth && !self.is_rejected()
+    }
+
+    fn is_over(&self, core: &Core) -> bool {
+        self.expires
+            .is_some_and(|expiry| expiry.remaining(core.clock.now()) <= TOKEN_MARGIN.min(expiry.life() / 4))
+    }
+
+    fn reject(&self) {
+        self.used.rejected.store(true, Ordering::Relaxed);
+    }
+
+    fn is_rejected(&self) -> bool {
+        self.used.rejected.load(Ordering::Relaxed)
     }
 }
 

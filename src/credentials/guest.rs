@@ -3,7 +3,10 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
+use futures_util::future::{Either, select};
 use tokio::sync::{Notify, oneshot};
 
 use super::memory::{Slot, detach};
@@ -11,6 +14,10 @@ use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::refresh::Failure;
 use crate::store::Swapped;
+
+/// For how long a guest that was just minted waits to hear from the store whether another process was faster. What is in memory
+/// does not depend on it.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the guest's identity id is kept.
 pub(super) struct GuestSlot {
@@ -21,18 +28,19 @@ pub(super) struct GuestSlot {
 
 #[derive(Default)]
 struct Offers {
-    /// How many have been shown the id and have not reported.
-    open: u32,
-    /// The id whose last offer ended without a report: it may be linked by now, or not.
+    /// Somebody is being shown the id and has not reported, or a new one is being minted.
+    open: bool,
+    /// An id that was offered without a report: it may be linked by now, or not.
     in_doubt: Option<IdentityId>,
 }
 
 /// A guest's id that is being shown to a backend or to Cognito for linking. Marked before it is shown; whoever shows it reports
 /// what became of it, and if that never happens the id is in doubt.
 pub(super) struct Offer {
-    guest: Arc<GuestSlot>,
     id: IdentityId,
     reported: bool,
+    /// Dropped last: the outcome is known before another one takes the guest.
+    turn: Turn,
 }
 
 /// The guest for a session that wants to be it.
@@ -55,24 +63,25 @@ impl GuestSlot {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks the guest as offered; `None` if there is none.
+    /// Marks the guest as offered; `None` if there is none, or if somebody else is being shown it.
     pub(super) async fn offer(self: &Arc<Self>) -> Result<Option<Offer>, Error> {
-        let Some(id) = self.slot.get().await? else {
-            return Ok(None);
-        };
-        self.offers().open += 1;
-        Ok(Some(Offer {
-            guest: Arc::clone(self),
+        drop(self.slot.get().await?);
+        let mut offers = self.offers();
+        // Under the lock: whoever linked it has emptied the slot before the end of the offer.
+        let id = self.slot.in_memory().filter(|_| !offers.open);
+        offers.open |= id.is_some();
+        Ok(id.map(|id| Offer {
+            turn: Turn(Arc::clone(self)),
             id,
             reported: false,
         }))
     }
 
-    /// The guest's id, once nobody has it on offer any more.
+    /// The guest's id, once nobody has it on offer any more, nor is a new one being minted.
     pub(super) async fn take(&self) -> Result<Taken, Error> {
         loop {
             let settled = self.settled.notified();
-            if self.offers().open == 0 {
+            if !self.offers().open {
                 let id = self.slot.get().await?;
                 let in_doubt = id.is_some() && self.offers().in_doubt == id;
                 return Ok(Taken { id, in_doubt });
@@ -81,29 +90,58 @@ impl GuestSlot {
         }
     }
 
-    /// Remembers a guest that was just minted, in the place of one that is lost (or of none), and answers the one to use:
-    /// another process's, if that one was faster.
-    pub(super) async fn minted(&self, lost: Option<&IdentityId>, new: IdentityId) -> Result<IdentityId, Error> {
-        let Some(stored) = self.slot.swap(lost, Some(&new)) else {
-            return Ok(self.slot.get().await?.unwrap_or(new));
-        };
-        match stored.await {
-            Ok(Swapped::No { current: Some(theirs) }) if self.slot.adopt(&new, Some(theirs.clone())) => Ok(theirs),
-            // A store that cannot be written is reported where it happens; the id in memory goes on.
-            Ok(_) | Err(_) => Ok(new),
+    /// Waits until there is no other, and keeps others waiting.
+    pub(super) async fn turn(self: &Arc<Self>) -> Turn {
+        loop {
+            let settled = self.settled.notified();
+            if !std::mem::replace(&mut self.offers().open, true) {
+                return Turn(Arc::clone(self));
+            }
+            settled.await;
         }
     }
 
-    /// Forgets the guest, if it is still this one.
-    pub(super) async fn forget(&self, id: &IdentityId) {
-        if let Some(stored) = self.slot.swap(Some(id), None) {
-            stored.await.map(drop).unwrap_or_default();
+    /// Remembers a guest that was just minted, in the place of one that is lost (or of none), and answers the one to use:
+    /// another process's, if that one was faster.
+    pub(super) async fn minted(
+        &self,
+        lost: Option<&IdentityId>,
+        new: IdentityId,
+        sleep: &SharedAsyncSleep,
+    ) -> Result<IdentityId, Error> {
+        let Some(stored) = self.slot.swap(lost, Some(&new)) else {
+            return Ok(self.slot.get().await?.unwrap_or(new));
+        };
+        // The write goes on by itself.
+        match select(Box::pin(stored), sleep.sleep(STORE_PATIENCE)).await {
+            Either::Left((Ok(Swapped::No { current: Some(theirs) }), _))
+                if self.slot.adopt(&new, Some(theirs.clone())) =>
+            {
+                Ok(theirs)
+            }
+            // A store that cannot be written is reported where it happens; the id in memory goes on.
+            _ => Ok(new),
         }
     }
 
     /// The id as it is remembered, offered or not.
     pub(super) async fn peek(&self) -> Result<Option<IdentityId>, Error> {
         self.slot.get().await
+    }
+
+    /// Where it is kept.
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+}
+
+/// Keeps others from taking the guest.
+pub(super) struct Turn(Arc<GuestSlot>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.offers().open = false;
+        self.0.settled.notify_waiters();
     }
 }
 
@@ -114,30 +152,21 @@ impl Offer {
 
     /// The guest has become a user, or was merged into one: it is nobody's guest any more.
     pub(super) async fn linked(mut self) {
-        self.guest.forget(&self.id).await;
-        self.report(None);
+        self.reported = true;
+        self.turn.0.slot.put(Some(&self.id), None).await;
     }
 
     /// The guest is what it was.
     pub(super) fn untouched(mut self) {
-        self.report(None);
-    }
-
-    fn report(&mut self, in_doubt: Option<IdentityId>) {
-        if std::mem::replace(&mut self.reported, true) {
-            return;
-        }
-        let mut offers = self.guest.offers();
-        offers.open = offers.open.saturating_sub(1);
-        offers.in_doubt = in_doubt;
-        drop(offers);
-        self.guest.settled.notify_waiters();
+        self.reported = true;
     }
 }
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        self.report(Some(self.id.clone()));
+        if !self.reported {
+            self.turn.0.offers().in_doubt = Some(self.id.clone());
+        }
     }
 }
 

@@ -89,10 +89,12 @@ impl Login {
     }
 
     /// Names the person, by what the app knows them under. It is hashed before it is stored; the identity id of a person with
-    /// a name is remembered in the [`IdentityStore`](crate::IdentityStore), without one it is kept in memory only.
+    /// a name is remembered in the [`IdentityStore`](crate::IdentityStore), without one it is kept in memory only. A blank name
+    /// tells nobody apart, and counts as none.
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
-        self.subject = Some(subject.into().into());
+        let subject: String = subject.into();
+        self.subject = (!subject.trim().is_empty()).then(|| subject.into());
         self
     }
 
@@ -107,7 +109,8 @@ impl Login {
     }
 
     /// The role to ask for, among those that the pool's role mappings allow (`CustomRoleArn` in the API reference).
-    /// Not for developer logins, whose role the pool alone decides.
+    /// Not for developer logins, whose role the pool alone decides. In the classic flow ([`Flow`](crate::Flow)) it is the role to
+    /// assume, for every kind of login.
     #[must_use]
     pub fn custom_role_arn(mut self, arn: impl Into<String>) -> Self {
         self.custom_role_arn = Some(arn.into().into());
@@ -129,7 +132,9 @@ impl Login {
             && self.account_id == other.account_id;
         same_options
             && match (&self.who, &other.who) {
-                (Who::SignedOut, Who::SignedOut) | (Who::Guest, Who::Guest) => true,
+                (Who::SignedOut, Who::SignedOut) | (Who::Guest, Who::Guest) | (Who::Decided(_), Who::Decided(_)) => {
+                    true
+                }
                 (Who::Developer { backend: a, .. }, Who::Developer { backend: b, .. }) => {
                     same_subject || Arc::ptr_eq(a, b)
                 }
@@ -138,8 +143,17 @@ impl Login {
             }
     }
 
+    pub(super) fn is_signed_out(&self) -> bool {
+        matches!(self.who, Who::SignedOut)
+    }
+
     pub(super) fn is_guest(&self) -> bool {
         matches!(self.who, Who::Guest)
+    }
+
+    /// Whether it is somebody's, with an identity that is not a guest's.
+    pub(super) fn is_user(&self) -> bool {
+        matches!(self.who, Who::Developer { .. } | Who::External(_))
     }
 }
 
@@ -179,6 +193,7 @@ mod tests {
         assert!(!nameless.is_same_as(&backend()));
         assert!(Login::guest().is_same_as(&Login::guest()));
         assert!(!Login::guest().is_same_as(&Login::signed_out()));
+        assert!(!backend().subject(" ").is_same_as(&backend().subject(" ")));
         assert!(!alice.is_same_as(&alice.clone().custom_role_arn("arn:aws:iam::123456789012:role/other")));
     }
 

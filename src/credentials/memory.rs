@@ -46,6 +46,21 @@ impl Slot {
         Ok(self.state().id.get_or_insert(found).clone())
     }
 
+    /// What is in memory, without asking the store.
+    pub(super) fn in_memory(&self) -> Option<IdentityId> {
+        self.state().id.clone().flatten()
+    }
+
+    /// Puts `to` in the place of `from`, if that is what is remembered, and does not wait for the store.
+    pub(super) async fn put(self: &Arc<Self>, from: Option<&IdentityId>, to: Option<&IdentityId>) {
+        if let Some(stored) = self.swap(from, to)
+            // Without a runtime there is nobody else to write it.
+            && let Some(inline) = detach(async { drop(stored.await) })
+        {
+            inline.await;
+        }
+    }
+
     /// Puts `to` in the place of `from` in memory, and queues the same for the store. `None` if something else is remembered.
     ///
     /// The returned future tells what is stored after it: another process's id if that one was faster.
@@ -162,6 +177,10 @@ impl Writes {
             .store
             .swap(&write.key, write.from.as_ref(), write.to.as_ref())
             .await;
+        if let (Ok(Swapped::No { current: None }), Some(_)) = (&result, &write.to) {
+            // What was to be replaced is gone; an empty slot is nobody's.
+            result = self.store.swap(&write.key, None, write.to.as_ref()).await;
+        }
         let behind = self.lock().behind.get(&write.key).cloned();
         if let (Ok(Swapped::No { current }), Some(behind)) = (&result, behind)
             && *current == behind

@@ -3,9 +3,13 @@
 //! The SDK's own cache keeps credentials until they expire and cannot be told that somebody else is signed in; and it resolves
 //! the identity again for each attempt of an operation, so that a retry after a switch would be signed by the next user.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::future::{Future, poll_fn};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -18,7 +22,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Layer, Storable, StoreReplace};
 use aws_types::SdkConfig;
 
-use super::session::identity_of;
+use super::exchange::Snapshot;
 use super::{PROVIDER_NAME, Served};
 use crate::error::Error;
 use crate::refresh::Failure;
@@ -26,21 +30,73 @@ use crate::refresh::Failure;
 /// How many foreign resolvers are told apart before they are learnt anew.
 const MAX_KNOWN_RESOLVERS: usize = 256;
 
-/// The session in which an operation was begun. It rides on the identity of the first attempt, and later attempts find it in
-/// their config bag.
+/// The session in which an operation was begun. It rides on the identity of the first attempt, and later attempts find it in their
+/// config bag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pinned {
-    epoch: u64,
+pub(super) struct Pinned {
+    /// Of which provider the session is.
+    pub(super) provider: usize,
+    pub(super) epoch: u64,
 }
 
 impl Storable for Pinned {
     type Storer = StoreReplace<Self>;
 }
 
-/// `credentials` as an identity that pins the operation that is signed with it to the session `epoch`.
-pub(super) fn pinned(credentials: Credentials, epoch: u64) -> Identity {
+thread_local! {
+    /// The credentials that were handed out last on this thread.
+    static HANDED_OUT: Cell<Option<HandedOut>> = const { Cell::new(None) };
+}
+
+/// Which credentials, and of which session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HandedOut {
+    pin: Pinned,
+    /// The hash of the access key id.
+    key: u64,
+}
+
+impl HandedOut {
+    pub(super) fn new(credentials: &Credentials, pin: Pinned) -> Self {
+        Self {
+            pin,
+            key: hash(credentials),
+        }
+    }
+
+    /// Leaves word for an identity cache further up the stack: a mark on the credentials themselves would cost an allocation for
+    /// each clone.
+    pub(super) fn announce(self) {
+        HANDED_OUT.try_with(|last| last.set(Some(self))).unwrap_or_default();
+    }
+}
+
+fn hash(credentials: &Credentials) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    credentials.access_key_id().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Awaits `resolution`, and tells which credentials were handed out in the poll that ended it.
+async fn overheard<T>(resolution: impl Future<Output = T>) -> (T, Option<HandedOut>) {
+    let mut resolution = pin!(resolution);
+    let take = || HANDED_OUT.try_with(Cell::take).ok().flatten();
+    poll_fn(|cx| {
+        take();
+        resolution.as_mut().poll(cx).map(|output| (output, take()))
+    })
+    .await
+}
+
+/// Credentials tell their provider's name in their `Debug` form alone; a test holds on to that.
+fn carries_our_name(credentials: &Credentials) -> bool {
+    format!("{credentials:?}").contains(PROVIDER_NAME)
+}
+
+/// `credentials`, which are of `pin`'s session, as an identity that pins the operation that is signed with it.
+pub(super) fn pinned(credentials: Credentials, pin: Pinned) -> Identity {
     let mut layer = Layer::new("CognitoIdentityPoolSession");
-    layer.store_put(Pinned { epoch });
+    layer.store_put(pin);
     let expiry = credentials.expiry();
     let identity = Identity::builder().data(credentials).property(layer.freeze());
     let identity = match expiry {
@@ -67,19 +123,14 @@ pub(super) fn identity_cache(served: Served) -> SharedIdentityCache {
     SharedIdentityCache::new(OurIdentityCache::new(served, None))
 }
 
-/// Answers for our own resolver from the session in force. What comes from another resolver but carries our name (our provider in
+/// Answers for our own resolver from the session in force. What comes from another resolver but carries our mark (our provider in
 /// another wrapper) is asked for each time; all else goes to the SDK's cache.
 struct OurIdentityCache {
     served: Served,
     partition: Option<IdentityCachePartition>,
     others: SharedIdentityCache,
-    known: Mutex<HashMap<IdentityCachePartition, Whose>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Ours,
-    Foreign,
+    /// The resolvers that have been seen to answer with somebody else's.
+    foreign: Mutex<HashSet<IdentityCachePartition>>,
 }
 
 impl OurIdentityCache {
@@ -88,32 +139,26 @@ impl OurIdentityCache {
             served,
             partition,
             others: IdentityCache::lazy().build(),
-            known: Mutex::default(),
+            foreign: Mutex::default(),
         }
     }
 
-    /// Fails an attempt of an operation that was begun in another session.
-    fn check_pin(&self, config: &ConfigBag) -> Result<(), Error> {
-        match config.load::<Pinned>() {
-            Some(pinned) if pinned.epoch != self.served.shared.current.load().epoch => Err(Error::ended()),
-            _ => Ok(()),
-        }
+    /// The session of this provider in which the operation was begun. `None` at the first attempt.
+    fn pin(&self, config: &ConfigBag) -> Option<u64> {
+        let pin = config.load::<Pinned>()?;
+        (pin.provider == self.served.shared.core.id()).then_some(pin.epoch)
     }
 
-    fn whose(&self, partition: IdentityCachePartition) -> Option<Whose> {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&partition)
-            .copied()
+    fn foreign(&self) -> MutexGuard<'_, HashSet<IdentityCachePartition>> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn learn(&self, partition: IdentityCachePartition, whose: Whose) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_KNOWN_RESOLVERS {
-            known.clear();
+    fn learn_foreign(&self, partition: IdentityCachePartition) {
+        let mut foreign = self.foreign();
+        if foreign.len() >= MAX_KNOWN_RESOLVERS {
+            foreign.clear();
         }
-        known.insert(partition, whose);
+        foreign.insert(partition);
     }
 }
 
@@ -125,53 +170,52 @@ impl ResolveCachedIdentity for OurIdentityCache {
         config: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         let partition = resolver.cache_partition();
+        let pin = self.pin(config);
+        let bound = pin.or(self.served.bound);
         if self.partition == Some(partition) {
-            if let Err(ended) = self.check_pin(config) {
-                return IdentityFuture::ready(Err(ended.into()));
-            }
-            return match self.served.shared.hit(self.served.bound, identity_of) {
+            return match self.served.shared.hit(bound, Snapshot::identity) {
                 Some(identity) => IdentityFuture::ready(Ok(identity)),
                 None => IdentityFuture::new(async move {
-                    let (_, snapshot) = self.served.shared.serve(self.served.bound).await?;
-                    Ok(snapshot.identity.clone())
+                    let (_, snapshot) = self.served.shared.serve(bound).await?;
+                    Ok(snapshot.identity())
                 }),
             };
         }
-        let whose = self.whose(partition);
         let can_be_cached = components.sleep_impl().is_some() && components.time_source().is_some();
-        if whose == Some(Whose::Foreign) && can_be_cached {
+        if can_be_cached && self.foreign().contains(&partition) {
             // The reference to the resolver has to outlive the call.
             return IdentityFuture::new(async move {
                 self.others.resolve_cached_identity(resolver, components, config).await
             });
         }
         IdentityFuture::new(async move {
-            if whose == Some(Whose::Ours) {
-                self.check_pin(config)?;
+            let in_force = || self.served.shared.current.load().epoch;
+            if pin.is_some_and(|epoch| epoch != in_force()) {
+                return Err(Error::ended().into());
             }
-            let identity = resolver.resolve_identity(components, config).await?;
-            let credentials = identity.data::<Credentials>();
-            // Once it is known that a resolver brings ours, its credentials need not be looked at again.
-            let ours = credentials.filter(|credentials| whose == Some(Whose::Ours) || carries_our_name(credentials));
-            let Some(ours) = ours else {
-                self.learn(partition, Whose::Foreign);
+            let resolution = async { resolver.resolve_identity(components, config).await };
+            let (identity, handed_out) = overheard(resolution).await;
+            let identity = identity?;
+            let Some(credentials) = identity.data::<Credentials>() else {
                 return Ok(identity);
             };
-            if whose.is_none() {
-                self.learn(partition, Whose::Ours);
+            let Some(HandedOut { pin, .. }) = handed_out.filter(|ours| ours.key == hash(credentials)) else {
+                // Ours all the same if somebody kept them in between, who is told of no switch.
+                if !carries_our_name(credentials) {
+                    self.learn_foreign(partition);
+                }
+                return Ok(identity);
+            };
+            if pin.provider != self.served.shared.core.id() {
+                // Another provider's, which has its own sessions.
+                return Ok(identity);
             }
-            // A first attempt learns here that it is ours, and a later one has passed the check above.
-            match self.served.shared.epoch_of(ours.access_key_id()) {
-                Some(epoch) => Ok(pinned(ours.clone(), epoch)),
-                None => Ok(identity),
+            if bound.is_some_and(|epoch| epoch != pin.epoch) || in_force() != pin.epoch {
+                return Err(Error::ended().into());
             }
+            Ok(pinned(credentials.clone(), pin))
         })
     }
-}
-
-/// Credentials tell their provider's name in their `Debug` form alone; a test holds on to that.
-fn carries_our_name(credentials: &Credentials) -> bool {
-    format!("{credentials:?}").contains(PROVIDER_NAME)
 }
 
 impl fmt::Debug for OurIdentityCache {

@@ -4,12 +4,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_credential_types::provider::{ProvideCredentials, future};
-use aws_smithy_runtime_api::client::identity::{Identity, SharedIdentityCache};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 
+use super::events::EventKind;
 use super::exchange::{Cells, Snapshot};
 use super::login::{Login, Who};
+use super::person::Person;
 use super::{Served, Shared, sdk};
+use crate::clock::Expiry;
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::refresh::{Failure, RefreshCache};
@@ -83,12 +86,14 @@ impl Session {
     ///
     /// Dropping the future leaves the exchange to others.
     pub async fn ready(&self) -> Result<SignIn, Error> {
-        let (state, _) = self.shared.serve(Some(self.epoch)).await?;
-        state
-            .cells
-            .as_ref()
-            .and_then(|cells| cells.sign_in())
-            .ok_or_else(Error::ended)
+        let (state, snapshot) = self.shared.serve(Some(self.epoch)).await?;
+        match &state.cells {
+            Some(cells) => cells.sign_in().ok_or_else(Error::ended),
+            None => Ok(SignIn {
+                identity_id: snapshot.identity_id.clone(),
+                outcome: IdentityOutcome::Created,
+            }),
+        }
     }
 
     /// The user's identity id, from what is known if possible, else by the cheapest call there is.
@@ -149,6 +154,8 @@ pub(super) struct SessionState {
     /// `None`: signed out.
     pub(super) cells: Option<Arc<Cells>>,
     pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
+    /// Why nobody gets anything any more.
+    pub(super) closed: Option<Error>,
 }
 
 impl SessionState {
@@ -162,9 +169,14 @@ impl SessionState {
     }
 
     pub(super) fn nobody(&self) -> Error {
+        if let Some(error) = &self.closed {
+            return error.clone();
+        }
         match self.login.who {
             Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
                 .with_hint("call switch_to with the user's Login, or with Login::guest()"),
+            Who::Decided(_) => Error::new(ErrorKind::Configuration, "what decides the login has decided none")
+                .with_hint("the closure of Login::decided_by panicked, or answered with another Login::decided_by"),
             _ => Error::ended(),
         }
     }
@@ -180,30 +192,117 @@ impl SessionState {
     }
 }
 
-/// What the session knows of its identity.
+/// What the session knows of its identity. It outlives the cells when the credentials are cleared.
 #[derive(Debug, Default)]
-pub(super) struct Settled(Mutex<Known>);
+pub(super) struct Settled {
+    known: Mutex<Known>,
+    /// The app's hooks are called one at a time.
+    hooks: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug, Default, Clone)]
 pub(super) struct Known {
     pub(super) identity: Option<IdentityId>,
-    /// What the outcome is measured by: the guest that was offered, or the id that was remembered.
-    pub(super) expected: Option<IdentityId>,
+    /// What the outcome is measured by.
+    pub(super) expected: Option<(IdentityId, Expected)>,
     /// Set by the first exchange; from then on the identity changes no more, except where the service asks for it.
     pub(super) outcome: Option<IdentityOutcome>,
+    /// Whom the tokens were about that Cognito accepted last.
+    pub(super) person: Person,
+    /// The end of the credentials that came last.
+    pub(super) expires: Option<Expiry>,
+    /// The last refresh failed for want of a sign-in.
+    pub(super) needs_sign_in: bool,
+}
+
+/// Whose the identity is that is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It was in force before the change of login: the guest's that is offered, or the user's who signs in with one provider more.
+    Before,
+    /// It was remembered: that it is the same is no news.
+    Remembered,
+}
+
+impl Known {
+    /// Takes `id` as the session's, and answers what is to be told of it.
+    pub(super) fn adopt(&mut self, id: &IdentityId, person: Person, expires: Expiry) -> Vec<EventKind> {
+        let first = self.outcome.is_none();
+        let before = self.identity.take().filter(|_| !first);
+        let expected = self.expected.take().or(before.map(|id| (id, Expected::Remembered)));
+        let (identity_id, mut news) = (id.clone(), Vec::new());
+        if first {
+            news.push(EventKind::SignedIn {
+                identity_id: identity_id.clone(),
+            });
+        }
+        let outcome = match expected {
+            None => IdentityOutcome::Created,
+            Some((expected, as_whose)) if expected == *id => {
+                if as_whose == Expected::Before {
+                    news.push(EventKind::IdentityKept { identity_id });
+                }
+                IdentityOutcome::Kept
+            }
+            Some((from, _)) => {
+                news.push(EventKind::IdentityReplaced {
+                    from: from.clone(),
+                    to: identity_id,
+                });
+                IdentityOutcome::Replaced { from }
+            }
+        };
+        if news.is_empty() {
+            news.push(EventKind::Refreshed);
+        }
+        if first || matches!(outcome, IdentityOutcome::Replaced { .. }) {
+            self.outcome = Some(outcome);
+        }
+        self.identity = Some(id.clone());
+        self.person = person;
+        self.expires = Some(expires);
+        self.needs_sign_in = false;
+        news
+    }
 }
 
 impl Settled {
-    pub(super) fn new(known: Known) -> Self {
-        Self(Mutex::new(known))
+    /// Of a person who is known by an identity.
+    pub(super) fn expecting(identity: Option<IdentityId>) -> Arc<Self> {
+        Arc::new(Self {
+            known: Mutex::new(Known {
+                expected: identity.clone().map(|id| (id, Expected::Before)),
+                identity,
+                ..Known::default()
+            }),
+            hooks: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Of a user whose identity is settled, if it is known.
+    pub(super) fn already(identity: Option<IdentityId>) -> Arc<Self> {
+        let outcome = identity.is_some().then_some(IdentityOutcome::Kept);
+        Arc::new(Self {
+            known: Mutex::new(Known {
+                identity,
+                outcome,
+                ..Known::default()
+            }),
+            hooks: tokio::sync::Mutex::default(),
+        })
     }
 
     pub(super) fn known(&self) -> Known {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits for the hook that is being called.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.hooks.lock().await
     }
 }
 
@@ -254,14 +353,4 @@ impl Failure for Error {
         )
         .with_hint("compare the service's `Date` with the expiration that it sent")
     }
-}
-
-/// What a hit reads from a snapshot, without a copy of the rest.
-pub(super) fn credentials_of(snapshot: &Snapshot) -> aws_credential_types::Credentials {
-    snapshot.credentials.clone()
-}
-
-/// As [`credentials_of`], in the form that an identity cache answers.
-pub(super) fn identity_of(snapshot: &Snapshot) -> Identity {
-    snapshot.identity.clone()
 }

@@ -31,6 +31,8 @@ pub struct BackendError {
     verdict: Verdict,
     texts: Arc<Texts>,
     retry_after: Option<Duration>,
+    /// Of a source in this very crate, which is no backend to the app: it reaches the caller unchanged.
+    own: Option<Error>,
 }
 
 /// What a hook's failure means for the session.
@@ -47,6 +49,7 @@ impl BackendError {
             verdict,
             texts: Arc::new(Texts::of(&*source)),
             retry_after: None,
+            own: None,
         }
     }
 
@@ -76,6 +79,14 @@ impl BackendError {
         self
     }
 
+    /// An error of this crate that is to reach the caller unchanged.
+    pub(crate) fn own(error: Error) -> Self {
+        Self {
+            own: Some(error.clone()),
+            ..Self::from(error)
+        }
+    }
+
     #[cfg(test)]
     fn verdict(&self) -> Verdict {
         self.verdict
@@ -96,12 +107,16 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for BackendError {
             verdict,
             texts: Arc::new(Texts::of(&error)),
             retry_after,
+            own: None,
         }
     }
 }
 
 impl From<BackendError> for Error {
     fn from(error: BackendError) -> Self {
+        if let Some(own) = error.own {
+            return own;
+        }
         let (kind, message) = match error.verdict {
             Verdict::SignedOut => (ErrorKind::SignedOut, "the user is signed out at the app's backend"),
             Verdict::Transient | Verdict::Terminal => (ErrorKind::Backend, "the app's backend gave no token"),

@@ -74,13 +74,20 @@ impl Core {
                     sleep.sleep(*wait).await;
                 }
             }
-            Some(LocalFault::Hang) => std::future::pending().await,
-            Some(LocalFault::ConnectionReset) => return Err(Cut::Reset),
+            Some(LocalFault::Hang) => {
+                self.unanswered(record);
+                return std::future::pending().await;
+            }
+            Some(LocalFault::ConnectionReset) => {
+                self.unanswered(record);
+                return Err(Cut::Reset);
+            }
             Some(LocalFault::RotateKeys { keep_old }) => self.keys.rotate(*keep_old),
             _ => {}
         }
         let answer = match &fault {
             Some(LocalFault::Refuse(error)) => Err(refusal(error)),
+            Some(LocalFault::Status(status)) => Ok(Answer::Plain(wire::response(*status, "text/plain", ""))),
             _ => self.decide(request, &spoken, now, &mut record),
         };
         let answer = match answer {
@@ -95,7 +102,12 @@ impl Core {
                 }
                 wire::success(&value)
             }
-            Ok(Answer::Xml(result)) => sts::success(operation, &result, &record.request_id),
+            Ok(Answer::Xml(mut result)) => {
+                if let Some(fault) = &fault {
+                    fault.alter_xml(&mut result, seconds(now), || operations::new_id(self));
+                }
+                sts::success(operation, &result, &record.request_id)
+            }
             // Only `make` consumes credentials, and it is done.
             Ok(Answer::Credentials(_)) => wire::response(500, "text/plain", ""),
             Err(refusal) => {
@@ -121,6 +133,12 @@ impl Core {
             Some(LocalFault::HalfResponse) => Err(Cut::half(&response)),
             _ => Ok(response),
         }
+    }
+
+    /// Keeps a request that never got an answer.
+    fn unanswered(&self, mut record: LocalRequest) {
+        record.status = 0;
+        self.records.add(record);
     }
 
     fn decide(

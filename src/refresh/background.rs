@@ -39,7 +39,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
             return;
         }
         let mut shared = lock(&self.shared);
-        if shared.ended || shared.background.as_ref().is_some_and(Background::is_alive) {
+        if shared.ended || shared.background.as_deref().is_some_and(Background::is_alive) {
             return;
         }
         let alive = Arc::new(());
@@ -53,10 +53,10 @@ impl<T: Value, E: Failure> Inner<T, E> {
                 sleep.await;
             }
         });
-        shared.background = Some(Background {
+        shared.background = Some(Box::new(Background {
             task: handle,
             alive: mark,
-        });
+        }));
         drop(shared);
         spawner.spawn(task.map(drop));
     }

@@ -2,6 +2,7 @@
 //!
 //! There is one lock, for `Shared`; nothing of the user's runs under it, and no flight is spawned, cancelled or polled.
 
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +16,21 @@ use super::flight::{Driver, End, Flight, drop_quietly};
 use super::policy::RefreshPolicy;
 use super::state::{Reason, State, Verdict};
 use super::sync::{AtomicI64, Mutex, Slot, lock};
-use super::{Entry, Failure, Load, LoadRequest, Loaded, Served, Value};
+use super::{Entry, Failure, Load, LoadRequest, Loaded, Outlook, Served, Value};
 use crate::clock::{Clock, Now, Timer};
 
 /// What those who wait for a flight get: the value, or the error together with the value that may be served nevertheless.
 pub(super) type Outcome<T, E> = Result<Served<T>, (E, Option<Served<T>>)>;
 
-pub(super) struct Inner<T: Value, E: Failure> {
+/// What caches can have in common.
+pub(crate) struct Setup {
     pub(super) policy: RefreshPolicy,
     pub(super) clock: Clock,
     pub(super) timer: Timer,
+}
+
+pub(super) struct Inner<T: Value, E: Failure> {
+    setup: Arc<Setup>,
     load: Load<T, E>,
     /// What `Shared::entry` holds, for hits.
     pub(super) entry: Slot<Entry<T>>,
@@ -34,8 +40,11 @@ pub(super) struct Inner<T: Value, E: Failure> {
 pub(super) struct Shared<T: Value, E: Failure> {
     pub(super) state: State<E>,
     entry: Option<Arc<Entry<T>>>,
-    flight: Option<InFlight<T, E>>,
-    pub(super) background: Option<Background>,
+    // What most caches do not have at most times is boxed: a process may keep a cache for each of 100,000 users.
+    flight: Option<Box<InFlight<T, E>>>,
+    pub(super) background: Option<Box<Background>>,
+    /// When a caller asked last, by the wall clock in milliseconds. Hits are not seen, but each is good for a few seconds only.
+    asked: i64,
     pub(super) ended: bool,
 }
 
@@ -83,18 +92,17 @@ pub(super) enum Demand {
 }
 
 impl<T: Value, E: Failure> Inner<T, E> {
-    pub(super) fn new(policy: RefreshPolicy, clock: Clock, timer: Timer, load: Load<T, E>) -> Self {
+    pub(super) fn new(setup: Arc<Setup>, load: Load<T, E>) -> Self {
         let shared = Shared {
             state: State::default(),
             entry: None,
             flight: None,
             background: None,
+            asked: i64::MIN,
             ended: false,
         };
         Self {
-            policy,
-            clock,
-            timer,
+            setup,
             load,
             entry: Slot::empty(),
             shared: Mutex::new(shared),
@@ -183,7 +191,34 @@ impl<T: Value, E: Failure> Inner<T, E> {
     fn decide(self: &Arc<Self>, demand: Demand, spawner: Option<&Spawner>) -> (Step<T, E>, Option<Errand<T, E>>) {
         let inside = Reentry::is_inside(self.id());
         let now = self.clock.now();
-        lock(&self.shared).decide(self, demand, now, inside, spawner)
+        let mut shared = lock(&self.shared);
+        shared.asked = now.wall_millis();
+        shared.decide(self, demand, now, inside, spawner)
+    }
+
+    /// Starts a refresh that no caller has asked for, unless one is in the air, a failed one is being paused for, or there is no
+    /// value or no runtime.
+    pub(super) fn refresh_ahead(self: &Arc<Self>) -> bool {
+        let Some(spawner) = Spawner::here() else { return false };
+        let now = self.clock.now();
+        let mut shared = lock(&self.shared);
+        let may = !shared.ended && shared.flight.is_none() && shared.state.may_be_refreshed(now);
+        let errand = may.then(|| shared.start(self, Reason::Expiring, now, Some(&spawner)).1);
+        drop(shared);
+        // Outside of the lock, as for those who look.
+        if let Some(Some(Errand::Spawn(flight, spawner))) = errand {
+            spawner.spawn(Driver::new(flight));
+        }
+        may
+    }
+
+    pub(super) fn outlook(&self) -> Outlook {
+        let now = self.clock.now();
+        let shared = lock(&self.shared);
+        Outlook {
+            asked: shared.asked,
+            life: shared.state.life(now),
+        }
     }
 
     /// The load, from the call of the source to the landing; boxed, and not begun.
@@ -279,14 +314,22 @@ impl<T: Value, E: Failure> Inner<T, E> {
         if let Some(background) = background {
             background.abort();
         }
-        if let Some(InFlight { flight, .. }) = flight {
-            flight.end_with(Err((E::ended(), None)));
+        if let Some(current) = flight {
+            current.flight.end_with(Err((E::ended(), None)));
         }
     }
 
     /// Tells this cache from others on the same thread, as long as it lives.
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
+    }
+}
+
+impl<T: Value, E: Failure> Deref for Inner<T, E> {
+    type Target = Setup;
+
+    fn deref(&self) -> &Setup {
+        &self.setup
     }
 }
 
@@ -384,11 +427,11 @@ impl<T: Value, E: Failure> Shared<T, E> {
             None => Errand::PassBy(Arc::clone(&flight)),
         };
         (
-            self.flight.insert(InFlight {
+            self.flight.insert(Box::new(InFlight {
                 flight,
                 started: now,
                 reason,
-            }),
+            })),
             Some(errand),
         )
     }

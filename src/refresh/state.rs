@@ -36,7 +36,7 @@ pub(super) enum Verdict<E> {
 pub(super) struct State<E> {
     value: Option<Held>,
     /// Nothing is attempted before this, unless forced.
-    pause: Option<Pause<E>>,
+    pause: Option<Box<Pause<E>>>,
     /// Attempts that have failed since the last success.
     failures: u32,
     /// How many of the last failures in a row asked for a new sign-in.
@@ -134,6 +134,19 @@ impl<E: Failure> State<E> {
             && matches!(self.classify(policy, now), Verdict::Advisory(_) | Verdict::Mandatory(_))
     }
 
+    /// A value that serves could be replaced ahead of time: no failure is being paused for.
+    pub(super) fn may_be_refreshed(&self, now: Now) -> bool {
+        let pausing = self.pause.as_ref().is_some_and(|pause| !pause.until.is_over(now));
+        !pausing && self.value.as_ref().is_some_and(|value| !value.withheld)
+    }
+
+    /// What is left of the value's life, and how long that was. `None`: there is no value that serves, or it never expires.
+    pub(super) fn life(&self, now: Now) -> Option<(Duration, Duration)> {
+        let value = self.value.as_ref().filter(|value| !value.withheld)?;
+        let (expiry, _) = value.life.as_ref()?;
+        Some((expiry.remaining(now), expiry.life()))
+    }
+
     /// A load has brought a value. `false`: it had expired on arrival, and nothing has changed.
     pub(super) fn succeeded(&mut self, expiry: Option<Expiry>, policy: &RefreshPolicy, now: Now) -> bool {
         if expiry.is_some_and(|expiry| expiry.is_over(now)) {
@@ -203,10 +216,10 @@ impl<E: Failure> State<E> {
     }
 
     fn pause_for(&mut self, length: Duration, error: Option<&E>, now: Now) {
-        self.pause = Some(Pause {
+        self.pause = Some(Box::new(Pause {
             until: Expiry::after(now, length),
             error: error.cloned(),
-        });
+        }));
     }
 }
 

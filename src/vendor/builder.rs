@@ -131,6 +131,8 @@ impl TokenVendorBuilder {
                 denied: super::denied::Denied::default(),
                 ready: Mutex::default(),
                 account_id: self.account_id,
+                settings: self.setup.settings.clone(),
+                app: app.clone(),
                 started: clock.now(),
                 clock,
                 timer: Timer::new(Some(sleep_impl(Some(app))?)),

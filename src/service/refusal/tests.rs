@@ -312,6 +312,23 @@ fn a_token_that_cognito_did_not_issue_is_not_asked_for_again() {
 }
 
 #[test]
+fn a_signature_that_cognito_cannot_verify_passes_only_if_it_is_its_own() {
+    let refuse = |token: &str| {
+        with_token(
+            CREDENTIALS,
+            "NotAuthorizedException",
+            "Invalid login token. Couldn't verify signed token.",
+            token,
+        )
+    };
+    assert!(refuse(&developer_token(&[])).error.is_retryable());
+    let forged = refuse(&developer_token(&[("iss", "https://accounts.google.com".into())]));
+    assert!(!forged.error.is_retryable());
+    assert_eq!(forged.remedy, NewToken);
+    assert!(!refuse("opaque").error.is_retryable());
+}
+
+#[test]
 fn logins_that_do_not_match_come_with_what_is_seen_first_and_what_may_be_last() {
     let bob = developer_token(&[("sub", "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4bb0b0".into())]);
     let refused = with_token(

@@ -1,0 +1,122 @@
+//! What the classic flow asks: `GetOpenIdToken` of Cognito, and `AssumeRoleWithWebIdentity` of STS.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_sts::Client;
+use aws_sdk_sts::types::PolicyDescriptorType;
+use aws_smithy_async::time::SharedTimeSource;
+use aws_types::SdkConfig;
+
+use super::refusal::{ASSUME_ROLE, Facts, Refused, WhatPasses};
+use super::{
+    Exchanged, IdentityService, Proof, ServerDate, ServiceSettings, checked_identity, incomplete, present, refused,
+    time_source,
+};
+use crate::error::{Error, ErrorKind};
+use crate::ids::{IdentityId, IdentityPoolId};
+use crate::token::OpenIdToken;
+
+impl IdentityService {
+    /// `GetOpenIdToken`, for guests and external logins: the identity may be another than the one that was asked for.
+    pub(crate) async fn open_id_token(
+        &self,
+        identity_id: &IdentityId,
+        proof: &Proof,
+    ) -> Result<(IdentityId, OpenIdToken), Refused> {
+        const OPERATION: &str = "GetOpenIdToken";
+        let mut request = self.client.get_open_id_token().identity_id(identity_id.as_str());
+        for (provider, token) in proof.pairs() {
+            request = request.logins(provider, token);
+        }
+        let facts = || {
+            let facts = proof.facts(Some(identity_id), self.time_source.now());
+            facts.in_region(self.region.as_deref())
+        };
+        let sent = Box::pin(request.send()).await;
+        let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
+        let identity_id = checked_identity(OPERATION, output.identity_id)?;
+        let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
+            .map_err(|_| incomplete(OPERATION, "legible token"))?;
+        Ok((identity_id, token))
+    }
+}
+
+/// What `AssumeRoleWithWebIdentity` is asked.
+#[derive(Debug)]
+pub(crate) struct RoleFor<'a> {
+    pub(crate) identity_id: &'a IdentityId,
+    pub(crate) token: &'a OpenIdToken,
+    pub(crate) role_arn: String,
+    pub(crate) session_name: String,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) policy: Option<&'a str>,
+    pub(crate) policy_arns: &'a [String],
+}
+
+/// STS, as far as it takes tokens of one identity pool.
+#[derive(Debug, Clone)]
+pub(crate) struct StsService {
+    client: Client,
+    pool: IdentityPoolId,
+    time_source: SharedTimeSource,
+}
+
+impl StsService {
+    pub(crate) fn new(
+        pool: IdentityPoolId,
+        settings: &ServiceSettings,
+        app: Option<&SdkConfig>,
+    ) -> Result<Self, Error> {
+        let mut config = aws_sdk_sts::config::Builder::from(&settings.sdk_config(&pool, app, "STS")?);
+        config = config.retry_classifier(WhatPasses);
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            pool,
+            time_source: time_source(app),
+        })
+    }
+
+    /// `AssumeRoleWithWebIdentity`, unsigned, with a token that Cognito issued.
+    pub(crate) async fn assume_role(&self, ask: RoleFor<'_>) -> Result<Exchanged, Refused> {
+        let token = ask.token.expose_secret();
+        let mut request = self
+            .client
+            .assume_role_with_web_identity()
+            .role_arn(ask.role_arn)
+            .role_session_name(ask.session_name)
+            .web_identity_token(token)
+            .set_policy(ask.policy.map(str::to_owned));
+        if let Some(duration) = ask.duration {
+            request = request.duration_seconds(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
+        }
+        for arn in ask.policy_arns {
+            request = request.policy_arns(PolicyDescriptorType::builder().arn(arn).build());
+        }
+        let date = ServerDate::default();
+        let facts = || {
+            let own = ask.token.unverified_claims();
+            let own = own.as_ref().and_then(|claims| claims.cognito_issuer_host());
+            let host = own.map_or_else(|| self.pool.issuer_host(), str::to_owned);
+            Facts::new(vec![(&*host, token)], Some(ask.identity_id), self.time_source.now())
+        };
+        let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
+        let output = sent.map_err(|error| refused(&self.pool, ASSUME_ROLE, &error, facts()))?;
+        let subject = output.subject_from_web_identity_token;
+        if subject.is_some_and(|subject| subject != ask.identity_id.as_str()) {
+            let message = "STS took the token for another identity's than the one that it came with";
+            return Err(Error::new(ErrorKind::InvalidResponse, message).into());
+        }
+        let credentials = output
+            .credentials
+            .ok_or_else(|| incomplete(ASSUME_ROLE, "credentials"))?;
+        Ok(Exchanged {
+            identity_id: ask.identity_id.clone(),
+            access_key_id: present(ASSUME_ROLE, "access key id", Some(credentials.access_key_id))?,
+            secret_access_key: present(ASSUME_ROLE, "secret key", Some(credentials.secret_access_key))?.into(),
+            session_token: present(ASSUME_ROLE, "session token", Some(credentials.session_token))?.into(),
+            expiration: SystemTime::try_from(credentials.expiration)
+                .map_err(|_| incomplete(ASSUME_ROLE, "legible expiration"))?,
+            server_date: date.take(),
+        })
+    }
+}

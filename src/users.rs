@@ -1,0 +1,172 @@
+//! [`UserCredentials`]: many users in one process, a vendor and a provider joined without HTTP.
+
+mod builder;
+mod metrics;
+mod options;
+mod refresher;
+mod seat;
+mod table;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::credentials::scoped::ScopedSessions;
+use crate::credentials::{Flow, Session};
+use crate::error::{Error, ErrorKind};
+use crate::ids::DeveloperUserId;
+use crate::vendor::TokenVendor;
+use refresher::Refresher;
+use seat::{Seat, Shared};
+use table::{Found, Table};
+
+pub use builder::UserCredentialsBuilder;
+pub use metrics::UserMetrics;
+pub use options::UserOptions;
+
+/// AWS credentials of many users in one process: a backend that acts for users who are not there (agents, schedulers, workers
+/// of a SaaS), each with the user's own identity and nobody else's rights. Cheap to clone; clones share everything.
+///
+/// Tokens are minted by the [`TokenVendor`] and exchanged here, so there is no hook and no HTTP between the two. All users share
+/// the vendor's limit of requests per second, one client for each service, and one task that refreshes ahead of time, spread
+/// evenly, whoever was in use lately. Of each user the credentials are kept and not the token: some 600 bytes beside the
+/// credentials themselves.
+///
+/// Whoever may choose the user id can act as any user: take it from the app's own authentication or from its own records.
+///
+/// ```no_run
+/// # use cognito_identity_pool::{DeveloperUserId, TokenVendor, UserCredentials};
+/// # async fn example(vendor: TokenVendor, base: aws_config::SdkConfig) -> anyhow::Result<()> {
+/// let users = UserCredentials::builder(vendor).build()?;
+/// // In each job:
+/// let session = users.for_user(&DeveloperUserId::new("user-42")?);
+/// let sts = aws_sdk_sts::Client::new(&session.sdk_config(&base)); // only ever user-42
+/// # Ok(()) }
+/// ```
+///
+/// A client made with [`Session::sdk_config`] is never signed from the SDK's own cache, which holds 64 providers' credentials and
+/// drops any one of them.
+#[derive(Clone)]
+pub struct UserCredentials {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    flow: Flow,
+    sessions: ScopedSessions,
+    table: Table,
+    refresher: Refresher,
+    shared: Arc<Shared>,
+    time_to_idle: Duration,
+    recent_use: Duration,
+}
+
+impl UserCredentials {
+    /// Starts with the users of `vendor`'s pool, and its way to AWS.
+    pub fn builder(vendor: TokenVendor) -> UserCredentialsBuilder {
+        UserCredentialsBuilder::new(vendor)
+    }
+
+    /// The session of `user`. Nothing is asked of the network here: the first operation, or [`Session::ready`], waits for that.
+    ///
+    /// Whoever asks for the same user shares the session, and its one exchange. It stays good for as long as it is held, even if
+    /// the user is evicted meanwhile.
+    pub fn for_user(&self, user: &DeveloperUserId) -> Session {
+        self.find(user, None)
+    }
+
+    /// As [`for_user`](Self::for_user), with tags, token duration or a role. Sessions with other options are other sessions, with
+    /// credentials of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`]: a role with [`Flow::Enhanced`], which does not let developer users choose, or what is no
+    /// role's ARN.
+    pub fn for_user_with(&self, user: &DeveloperUserId, options: &UserOptions) -> Result<Session, Error> {
+        if let Some(role) = &options.role_arn {
+            self.inner.flow.check_role(role)?;
+        }
+        Ok(self.find(user, Some(options).filter(|options| !options.is_default())))
+    }
+
+    fn find(&self, user: &DeveloperUserId, options: Option<&UserOptions>) -> Session {
+        let inner = &self.inner;
+        let now = inner.sessions.clock().wall_millis();
+        let make = || {
+            let seat = Seat::new(user, options, inner);
+            let credentials = inner.sessions.credentials(&seat);
+            (seat, credentials)
+        };
+        match inner
+            .table
+            .find(user, options, now, make, |c| inner.sessions.session(c))
+        {
+            Found::Denied => inner.sessions.closed(denied()),
+            Found::Kept(session) => session,
+            Found::Made(session) => {
+                inner.table.make_room();
+                inner.refresher.keep_going(inner);
+                session
+            }
+        }
+    }
+
+    /// Forgets what is kept of `user`, whatever the options: the next session makes new credentials, e.g. with rights that have
+    /// changed. Sessions that are held go on as they are. What was vended is not revoked: no API does that.
+    pub fn evict(&self, user: &DeveloperUserId) {
+        self.inner.table.evict(user);
+        self.inner.shared.vendor.evict(user);
+    }
+
+    /// Refuses `user` from now on, in this process, with [`ErrorKind::Denied`]: here and at the vendor, and at once for everybody
+    /// who holds a session of the user or waits for one, evicted ones included.
+    ///
+    /// What was signed, or handed out as [`Credentials`](aws_credential_types::Credentials), before stays good until it expires;
+    /// the one way to end that is a policy on the role that denies by `aws:TokenIssueTime`.
+    pub fn deny(&self, user: &DeveloperUserId) {
+        self.inner.shared.vendor.deny(user);
+        for session in self.inner.table.deny(user) {
+            session.close(denied());
+        }
+        tracing::info!(target: TARGET, "a user was denied");
+    }
+
+    /// Takes [`deny`](Self::deny) back. Sessions that were refused stay refused: ask for new ones.
+    pub fn allow(&self, user: &DeveloperUserId) {
+        self.inner.shared.vendor.allow(user);
+        self.inner.table.allow(user);
+    }
+
+    /// What has happened so far, and how many users are kept.
+    pub fn metrics(&self) -> UserMetrics {
+        self.inner.metrics()
+    }
+
+    /// The vendor that mints the tokens.
+    pub fn vendor(&self) -> &TokenVendor {
+        &self.inner.shared.vendor
+    }
+}
+
+impl Inner {
+    fn metrics(&self) -> UserMetrics {
+        self.shared.counters.snapshot(&self.table)
+    }
+}
+
+fn denied() -> Error {
+    Error::new(ErrorKind::Denied, "the user is denied")
+}
+
+/// The target of this room's events.
+const TARGET: &str = "cognito_identity_pool::users";
+
+impl fmt::Debug for UserCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserCredentials")
+            .field("vendor", &self.inner.shared.vendor)
+            .field("flow", &self.inner.flow)
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
+    }
+}

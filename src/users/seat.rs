@@ -1,0 +1,93 @@
+//! A user of this process: whose credentials a session has, and how they are asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::metrics::Counters;
+use super::options::UserOptions;
+use super::{Inner, TARGET};
+use crate::credentials::Login;
+use crate::credentials::scoped::Principal;
+use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
+use crate::error::{BackendError, Error, ErrorKind};
+use crate::ids::DeveloperUserId;
+use crate::vendor::{PrincipalTags, TokenVendor};
+
+pub(super) struct Seat {
+    user: Box<str>,
+    options: Option<Box<UserOptions>>,
+    /// What all seats share.
+    shared: Arc<Shared>,
+}
+
+/// How seats reach the vendor. Apart from [`Inner`], which owns them.
+pub(super) struct Shared {
+    pub(super) vendor: TokenVendor,
+    pub(super) counters: Counters,
+    pub(super) max_wait: Duration,
+}
+
+impl Seat {
+    pub(super) fn new(user: &DeveloperUserId, options: Option<&UserOptions>, inner: &Inner) -> Arc<Self> {
+        Arc::new(Self {
+            user: user.as_str().into(),
+            options: options.map(|options| Box::new(options.clone())),
+            shared: Arc::clone(&inner.shared),
+        })
+    }
+
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    pub(super) fn is(&self, user: &DeveloperUserId, options: Option<&UserOptions>) -> bool {
+        *self.user == *user.as_str() && self.options.as_deref() == options
+    }
+}
+
+impl Principal for Seat {
+    fn login(self: &Arc<Self>) -> Login {
+        let login = Login::developer(Vends(Arc::clone(self)));
+        match self.options.as_ref().and_then(|options| options.role_arn.clone()) {
+            Some(role) => login.custom_role_arn(role),
+            None => login,
+        }
+    }
+
+    fn exchanged(&self, first: bool, result: Result<(), &Error>) {
+        let counters = &self.shared.counters;
+        let count = match (first, &result) {
+            (true, Ok(())) => &counters.exchanges,
+            (false, Ok(())) => &counters.refreshes,
+            (_, Err(error)) if error.kind() == ErrorKind::Throttled => &counters.throttles,
+            (_, Err(_)) => &counters.failures,
+        };
+        Counters::add(count, 1);
+        match result {
+            Ok(()) => tracing::debug!(target: TARGET, first, "a user's credentials were exchanged"),
+            Err(error) => {
+                tracing::debug!(target: TARGET, first, kind = ?error.kind(), request_id = error.request_id(), "a user's exchange failed");
+            }
+        }
+    }
+}
+
+/// The vendor, as the backend of one user.
+struct Vends(Arc<Seat>);
+
+#[async_trait]
+impl DeveloperIdentityProvider for Vends {
+    async fn refresh(&self, _: &RefreshRequest) -> Result<DeveloperIdentity, BackendError> {
+        let Seat { user, options, shared } = &*self.0;
+        let none = PrincipalTags::new();
+        let (tags, duration) = match options {
+            Some(options) => (&options.tags, options.duration),
+            None => (&none, None),
+        };
+        let user = DeveloperUserId::new(&**user)?;
+        let vended = shared.vendor.vend_in_process(&user, tags, duration, shared.max_wait);
+        vended.await.map_err(BackendError::own)
+    }
+}

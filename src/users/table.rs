@@ -1,0 +1,291 @@
+//! Who is kept: sessions by user, in shards, with the least recently used dropped for others.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashTable;
+
+use super::options::UserOptions;
+use super::seat::Seat;
+use crate::credentials::Session;
+use crate::credentials::scoped::{ScopedCredentials, WeakSession};
+use crate::ids::DeveloperUserId;
+
+const SHARDS: usize = 64;
+
+pub(super) struct Table {
+    capacity: usize,
+    len: AtomicUsize,
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+    /// One at a time drops users for others.
+    making_room: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Shard {
+    records: HashTable<Record>,
+    denied: HashSet<DeveloperUserId>,
+    /// Sessions that were dropped while somebody held them: they go on, but can be denied.
+    strays: Vec<Stray>,
+    /// Orders what happens within a millisecond.
+    sequence: u64,
+    hits: u64,
+    misses: u64,
+    evictions: u64,
+}
+
+/// What is kept of one session. The session itself is held by those who use it, and made anew for the next.
+struct Record {
+    seat: Arc<Seat>,
+    credentials: ScopedCredentials,
+    session: WeakSession,
+    /// When it was asked for last: milliseconds, then the order within them.
+    used: u64,
+}
+
+struct Stray {
+    seat: Arc<Seat>,
+    session: WeakSession,
+}
+
+pub(super) enum Found {
+    Kept(Session),
+    Made(Session),
+    Denied,
+}
+
+/// A session as the refresher sees it.
+pub(super) struct Look<'a> {
+    pub(super) credentials: &'a ScopedCredentials,
+    /// What is left of the credentials' life, and how long that was.
+    pub(super) life: Option<(std::time::Duration, std::time::Duration)>,
+    /// When the user was in use last, by the wall clock in milliseconds.
+    pub(super) used: i64,
+    /// Tells the sessions apart.
+    pub(super) id: usize,
+}
+
+const ORDER_BITS: u32 = 20;
+
+impl Shard {
+    fn stamp(&mut self, now: i64) -> u64 {
+        self.sequence = self.sequence.wrapping_add(1);
+        stamp(now) | (self.sequence & ((1 << ORDER_BITS) - 1))
+    }
+
+    fn drop_record(&mut self, record: Record) {
+        self.evictions += 1;
+        if record.session.is_held() {
+            if self.strays.len().is_power_of_two() {
+                self.strays.retain(|stray| stray.session.is_held());
+            }
+            self.strays.push(Stray {
+                seat: record.seat,
+                session: record.session,
+            });
+        }
+    }
+
+    fn take(&mut self, hash: u64, user: &DeveloperUserId) -> Vec<Record> {
+        let mut taken = Vec::new();
+        while let Ok(entry) = self
+            .records
+            .find_entry(hash, |record| record.seat.user() == user.as_str())
+        {
+            taken.push(entry.remove().0);
+        }
+        taken
+    }
+}
+
+fn stamp(millis: i64) -> u64 {
+    u64::try_from(millis).unwrap_or(0) << ORDER_BITS
+}
+
+impl Record {
+    /// Whichever is later: the last time it was asked for, or that credentials were asked of it.
+    fn used(&self, asked: i64) -> u64 {
+        self.used.max(stamp(asked))
+    }
+}
+
+impl Table {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            len: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            making_room: Mutex::new(()),
+        }
+    }
+
+    fn hash(&self, user: &str) -> u64 {
+        self.hasher.hash_one(user)
+    }
+
+    /// The lowest bits choose the shard; the table within it takes the highest, and others.
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        let at = hash.rotate_right(32) as usize % SHARDS;
+        lock(&self.shards[at])
+    }
+
+    pub(super) fn find(
+        &self,
+        user: &DeveloperUserId,
+        options: Option<&UserOptions>,
+        now: i64,
+        make: impl FnOnce() -> (Arc<Seat>, ScopedCredentials),
+        start: impl FnOnce(&ScopedCredentials) -> Session,
+    ) -> Found {
+        let hash = self.hash(user.as_str());
+        let mut shard = self.shard(hash);
+        if !shard.denied.is_empty() && shard.denied.contains(user) {
+            return Found::Denied;
+        }
+        let used = shard.stamp(now);
+        if let Some(record) = shard.records.find_mut(hash, |record| record.seat.is(user, options)) {
+            record.used = used;
+            let session = record.session.upgrade().unwrap_or_else(|| {
+                let session = start(&record.credentials);
+                record.session = session.downgrade();
+                session
+            });
+            shard.hits += 1;
+            return Found::Kept(session);
+        }
+        let (seat, credentials) = make();
+        let session = start(&credentials);
+        let record = Record {
+            seat,
+            credentials,
+            session: session.downgrade(),
+            used,
+        };
+        shard
+            .records
+            .insert_unique(hash, record, |record| self.hash(record.seat.user()));
+        shard.misses += 1;
+        drop(shard);
+        self.len.fetch_add(1, Ordering::Relaxed);
+        Found::Made(session)
+    }
+
+    /// Drops the least recently used while there are too many: a sixteenth at once, so that one walk pays for many users.
+    pub(super) fn make_room(&self) {
+        if self.len() <= self.capacity {
+            return;
+        }
+        let Ok(_one_at_a_time) = self.making_room.try_lock() else {
+            return;
+        };
+        let len = self.len();
+        if len <= self.capacity {
+            return;
+        }
+        let mut used = Vec::with_capacity(len);
+        for shard in &self.shards {
+            let shard = lock(shard);
+            used.extend(
+                shard
+                    .records
+                    .iter()
+                    .map(|record| record.used(record.credentials.outlook().asked)),
+            );
+        }
+        // What is too much, and a sixteenth in advance, but never all.
+        let excess = (len - self.capacity)
+            .max(self.capacity / 16)
+            .min(used.len().saturating_sub(1));
+        if excess == 0 {
+            return;
+        }
+        let (_, last, _) = used.select_nth_unstable(excess - 1);
+        let (last, mut left) = (*last, excess);
+        self.drop_where(|record, asked| {
+            let drop = left > 0 && record.used(asked) <= last;
+            left -= usize::from(drop);
+            drop
+        });
+    }
+
+    /// Drops who has not been in use since `since`, and calls `look` for everybody else.
+    pub(super) fn walk(&self, since: i64, mut look: impl FnMut(Look<'_>)) {
+        self.drop_where(|record, asked| record.used(asked) < stamp(since));
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            for record in shard.records.iter_mut() {
+                if !record.session.is_held() {
+                    // A session that nobody holds keeps its memory for as long as somebody remembers it.
+                    record.session = WeakSession::none();
+                }
+                let outlook = record.credentials.outlook();
+                look(Look {
+                    credentials: &record.credentials,
+                    life: outlook.life,
+                    used: i64::try_from(record.used(outlook.asked) >> ORDER_BITS).unwrap_or(i64::MAX),
+                    id: Arc::as_ptr(&record.seat).addr(),
+                });
+            }
+        }
+    }
+
+    fn drop_where(&self, mut unwanted: impl FnMut(&Record, i64) -> bool) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let dropped: Vec<_> = shard
+                .records
+                .extract_if(|record| unwanted(record, record.credentials.outlook().asked))
+                .collect();
+            self.len.fetch_sub(dropped.len(), Ordering::Relaxed);
+            dropped.into_iter().for_each(|record| shard.drop_record(record));
+        }
+    }
+
+    pub(super) fn evict(&self, user: &DeveloperUserId) {
+        let hash = self.hash(user.as_str());
+        let mut shard = self.shard(hash);
+        let taken = shard.take(hash, user);
+        self.len.fetch_sub(taken.len(), Ordering::Relaxed);
+        taken.into_iter().for_each(|record| shard.drop_record(record));
+    }
+
+    /// Notes that the user is denied, and answers all sessions that somebody holds.
+    pub(super) fn deny(&self, user: &DeveloperUserId) -> Vec<Session> {
+        let hash = self.hash(user.as_str());
+        let mut shard = self.shard(hash);
+        shard.denied.insert(user.clone());
+        let taken = shard.take(hash, user);
+        self.len.fetch_sub(taken.len(), Ordering::Relaxed);
+        taken.into_iter().for_each(|record| shard.drop_record(record));
+        let theirs = |stray: &mut Stray| stray.seat.user() == user.as_str();
+        shard
+            .strays
+            .extract_if(.., theirs)
+            .filter_map(|stray| stray.session.upgrade())
+            .collect()
+    }
+
+    pub(super) fn allow(&self, user: &DeveloperUserId) {
+        self.shard(self.hash(user.as_str())).denied.remove(user);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Hits, misses, evictions.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        self.shards.iter().fold((0, 0, 0), |(hits, misses, evictions), shard| {
+            let shard = lock(shard);
+            (hits + shard.hits, misses + shard.misses, evictions + shard.evictions)
+        })
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
