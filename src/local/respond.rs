@@ -55,11 +55,13 @@ enum Spoken<'a> {
 impl<'a> Spoken<'a> {
     fn new(request: &'a Request<Bytes>) -> Self {
         let headers = request.headers();
-        if request.method() == Method::POST && wire::is_json(headers) {
+        // Both services have one path.
+        let posted = request.method() == Method::POST && matches!(request.uri().path(), "/" | "");
+        if posted && wire::is_json(headers) {
             Self::Json {
                 operation: wire::operation(headers).unwrap_or_default(),
             }
-        } else if request.method() == Method::POST && sts::is_form(headers) {
+        } else if posted && sts::is_form(headers) {
             Self::Query(sts::Form::parse(request.body()))
         } else {
             Self::Plain
