@@ -240,6 +240,24 @@ async fn an_external_login_of_an_unknown_provider_is_refused() {
 }
 
 #[tokio::test]
+async fn a_google_account_is_linked_by_the_backend_and_opens_the_same_identity() {
+    let app = App::start().await;
+    let google = app.stage.pool.oidc_issuer(Logins::GOOGLE).unwrap();
+    let logins = Logins::new().google(google.token("alice-at-google")).unwrap();
+    let backend = app.http_backend(&app.alice().await).build().unwrap();
+    let provider = app.stage.provider();
+    let alice = Login::developer(backend).with_external(logins.clone());
+    let alice = provider.switch_to(alice).ready().await.unwrap().identity_id;
+    let by_google = provider
+        .switch_to(Login::external(logins))
+        .ready()
+        .await
+        .unwrap()
+        .identity_id;
+    assert_eq!(by_google, alice);
+}
+
+#[tokio::test]
 async fn who_signs_out_at_the_backend_is_signed_out_in_the_app() {
     let app = App::start().await;
     let session = app.alice().await;
@@ -522,7 +540,7 @@ async fn the_second_service_refuses_what_is_not_verified() {
 
 // ---- lambda_backend ----
 
-async fn lambda(event: &Value) -> (u16, Value, lambda_http::http::HeaderMap) {
+async fn lambda(event: &Value) -> (u16, Value, http::HeaderMap) {
     let stage = Stage::start().await;
     let function = Function {
         vendor: TokenVendor::builder(stage.pool.identity_pool_id(), PROVIDER)
@@ -610,7 +628,7 @@ async fn a_forgotten_user_comes_back_as_somebody_new() {
     let story = forget_user::story().await.unwrap();
     assert!(story.report.is_complete());
     assert_eq!(story.report.identity_id.as_ref(), Some(&story.before));
-    assert_eq!(story.report.identities.deleted, [story.before.clone()]);
+    assert_eq!(story.report.identities.deleted, std::slice::from_ref(&story.before));
     assert!(story.old_token.is_some(), "the token from before is good for nothing");
     assert_ne!(story.after, story.before);
 }
@@ -624,4 +642,15 @@ async fn each_user_signs_with_the_tags_of_the_users_tenant() {
         ("acme".to_owned(), "globex".to_owned())
     );
     assert_eq!(seen["user-7f3a"]["plan"], "basic");
+}
+
+#[test]
+fn every_example_is_in_the_list() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let list = std::fs::read_to_string(format!("{directory}/README.md")).unwrap();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let example = name.trim_end_matches(".rs");
+        assert!(name == "README.md" || list.contains(&format!("[`{example}")), "{name}");
+    }
 }

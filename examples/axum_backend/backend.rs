@@ -18,7 +18,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -277,7 +277,7 @@ async fn sign_out(State(backend): State<Arc<Backend>>, caller: Caller) -> Status
     StatusCode::NO_CONTENT
 }
 
-fn in_cookie(id: &str) -> [(axum::http::HeaderName, String); 1] {
+fn in_cookie(id: &str) -> [(HeaderName, String); 1] {
     let cookie = format!("{SESSION_COOKIE}={id}; Path=/; Secure; HttpOnly; SameSite=Lax");
     [(SET_COOKIE, cookie)]
 }

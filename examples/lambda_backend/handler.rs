@@ -19,7 +19,7 @@ pub(crate) struct Function {
 impl Function {
     /// `POST /aws/identity`: identity id and token, for clients that speak to Cognito themselves. `POST /aws/credentials`:
     /// credentials for an hour, for those that cannot.
-    pub(crate) async fn handle(&self, request: Request) -> Result<Response<Body>, lambda_http::http::Error> {
+    pub(crate) async fn handle(&self, request: Request) -> Result<Response<Body>, lambda_http::Error> {
         let Some(user) = self.user(&request) else {
             return respond(StatusCode::UNAUTHORIZED, &json!({ "error": "signed_out" }), None);
         };
@@ -50,7 +50,7 @@ impl Function {
     }
 }
 
-fn answer<T: Serialize>(result: Result<T, &Error>) -> Result<Response<Body>, lambda_http::http::Error> {
+fn answer<T: Serialize>(result: Result<T, &Error>) -> Result<Response<Body>, lambda_http::Error> {
     match result {
         Ok(body) => respond(StatusCode::OK, &body, None),
         Err(error) => {
@@ -66,7 +66,7 @@ fn respond(
     status: StatusCode,
     body: &impl Serialize,
     retry_after: Option<u64>,
-) -> Result<Response<Body>, lambda_http::http::Error> {
+) -> Result<Response<Body>, lambda_http::Error> {
     let mut response = Response::builder()
         .status(status)
         .header(CACHE_CONTROL, "no-store")
@@ -74,5 +74,5 @@ fn respond(
     if let Some(seconds) = retry_after {
         response = response.header(RETRY_AFTER, seconds);
     }
-    response.body(serde_json::to_string(body).unwrap_or_default().into())
+    Ok(response.body(serde_json::to_string(body)?.into())?)
 }
