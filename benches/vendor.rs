@@ -1,11 +1,9 @@
 //! What a vend costs, on canned responses: from the cache, and against the raw operation of the SDK.
 //!
-//! `cargo bench --all-features --bench vendor`; with `--test` one quick round, to see that it runs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark talks and stops at a failure"
-)]
+//! `cargo bench --bench vendor` prints the tables, `cargo bench --bench vendor -- --test` runs everything once.
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
+
+mod harness;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;

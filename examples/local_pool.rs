@@ -6,6 +6,9 @@
 //! aws cognito-identity get-open-id-token-for-developer-identity \
 //!     --identity-pool-id $COGNITO_IDENTITY_POOL_ID --logins $COGNITO_DEVELOPER_PROVIDER=user-42
 //! ```
+//!
+//! boto3 and the SDKs for Rust, Go, Java, JavaScript v3 and others read the same variables. An SDK that does not takes
+//! the endpoint as a setting: `new AWS.CognitoIdentity({ endpoint: "http://127.0.0.1:4599" })` in JavaScript v2.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the example talks to its user")]
 
 use std::fs::{self, OpenOptions};

@@ -576,3 +576,210 @@ fn identities_live_as_the_model_says() {
         BTreeSet::from(expected)
     );
 }
+
+const OPERATIONS: [&str; 23] = [
+    "GetId",
+    "GetCredentialsForIdentity",
+    "GetOpenIdToken",
+    "UnlinkIdentity",
+    "GetOpenIdTokenForDeveloperIdentity",
+    "LookupDeveloperIdentity",
+    "MergeDeveloperIdentities",
+    "UnlinkDeveloperIdentity",
+    "DescribeIdentity",
+    "DeleteIdentities",
+    "ListIdentities",
+    "CreateIdentityPool",
+    "DescribeIdentityPool",
+    "UpdateIdentityPool",
+    "DeleteIdentityPool",
+    "ListIdentityPools",
+    "SetIdentityPoolRoles",
+    "GetIdentityPoolRoles",
+    "SetPrincipalTagAttributeMap",
+    "GetPrincipalTagAttributeMap",
+    "TagResource",
+    "UntagResource",
+    "ListTagsForResource",
+];
+
+const MEMBERS: [&str; 30] = [
+    "IdentityPoolId",
+    "IdentityId",
+    "Logins",
+    "CustomRoleArn",
+    "PrincipalTags",
+    "TokenDuration",
+    "DeveloperUserIdentifier",
+    "MaxResults",
+    "NextToken",
+    "SourceUserIdentifier",
+    "DestinationUserIdentifier",
+    "DeveloperProviderName",
+    "LoginsToRemove",
+    "IdentityIdsToDelete",
+    "HideDisabled",
+    "IdentityPoolName",
+    "AllowUnauthenticatedIdentities",
+    "AllowClassicFlow",
+    "SupportedLoginProviders",
+    "OpenIdConnectProviderARNs",
+    "CognitoIdentityProviders",
+    "IdentityPoolTags",
+    "Roles",
+    "RoleMappings",
+    "IdentityProviderName",
+    "UseDefaults",
+    "ResourceArn",
+    "Tags",
+    "TagKeys",
+    "Rules",
+];
+
+/// JSON that looks like a request often enough to get far. `pool` and `token` stand for real ones.
+fn json_value() -> impl Strategy<Value = Value> {
+    let texts = [
+        "pool",
+        "token",
+        PROVIDER,
+        ISSUER,
+        PUBLIC[0],
+        "authenticated",
+        "Token",
+        "Rules",
+        "arn:aws:iam::123456789012:role/r",
+        "",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-2..70i64).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        prop::sample::select(texts.to_vec()).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, move |inner| {
+        let key = prop_oneof![
+            prop::sample::select(MEMBERS.to_vec()),
+            prop::sample::select(texts.to_vec())
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((key, inner), 0..6).prop_map(|members| {
+                Value::Object(
+                    members
+                        .into_iter()
+                        .map(|(key, value)| (key.to_owned(), value))
+                        .collect(),
+                )
+            }),
+        ]
+    })
+}
+
+/// Whatever is sent, there is an answer in the service's form: no panic, no other status.
+#[test]
+fn odd_input_gets_an_answer_of_the_service() {
+    let pool = Pool::new();
+    let pool_id = pool.create();
+    let token = pool.logins[&(0, 0)].clone();
+    let request = (
+        prop::sample::select(OPERATIONS.to_vec()),
+        prop::sample::select(MEMBERS.to_vec()),
+        json_value(),
+        any::<bool>(),
+    );
+    let config = Config {
+        cases: 3_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new(config).run(&request, |(operation, member, value, named)| {
+        let mut input = json!({ "IdentityPoolId": pool_id, "MaxResults": 5, member: value });
+        if named && value.is_object() {
+            input = value;
+        }
+        let text = input
+            .to_string()
+            .replace("\"pool\"", &format!("\"{pool_id}\""))
+            .replace("\"token\"", &format!("\"{token}\""));
+        let input: Value = serde_json::from_str(&text).unwrap();
+        // `call` itself checks that an answer is JSON, and a refusal has its type.
+        drop(pool.call(operation, &input, true));
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    let answered: BTreeMap<u16, usize> = pool
+        .pool
+        .requests()
+        .iter()
+        .fold(BTreeMap::new(), |mut counts, request| {
+            *counts.entry(request.status).or_default() += 1;
+            counts
+        });
+    assert_eq!(answered.keys().copied().collect::<Vec<_>>(), [200, 400], "{answered:?}");
+}
+
+/// The same for what stands around the body: signatures, forms, tokens. None of it can be valid.
+#[test]
+fn odd_signatures_forms_and_tokens_are_refused() {
+    let pool = Pool::new();
+    let part = || "[A-Za-z0-9_.=/,; -]{0,40}";
+    let header = prop_oneof![
+        "[ -~]{0,80}",
+        (part(), part(), "[0-9a-f]{0,66}").prop_map(|(credential, signed, signature)| {
+            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={signature}")
+        }),
+        ("[0-9]{8}", part()).prop_map(|(date, token)| {
+            format!("AWS4-HMAC-SHA256 Credential=AKIA/{date}/us-east-1/sts/aws4_request, SignedHeaders=host;x-amz-date;{token}, Signature=00")
+        }),
+    ];
+    let form = prop_oneof![
+        "[ -~]{0,80}",
+        "Action=(GetCallerIdentity|AssumeRoleWithWebIdentity)(&[A-Za-z]{1,20}=[ -~]{0,40}){0,4}"
+    ];
+    let request = (
+        header,
+        "[0-9TZ]{0,17}",
+        "[ -~]{0,40}",
+        form,
+        prop::collection::vec(any::<u8>(), 0..60),
+    );
+    let config = Config {
+        cases: 3_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new(config).run(&request, |(header, date, token, form, bytes)| {
+        let request = |name: &'static str, value: &'static str| {
+            let request = http::Request::post("/")
+                .header("host", "localhost")
+                .header("authorization", &header);
+            request
+                .header("x-amz-date", &date)
+                .header("x-amz-security-token", &token)
+                .header(name, value)
+        };
+        let jwt: Vec<String> = bytes
+            .splitn(3, |byte| *byte == 0)
+            .map(|part| base64_simd::URL_SAFE_NO_PAD.encode_to_string(part))
+            .collect();
+        let logins = json!({ "IdentityPoolId": pool.pool.identity_pool_id(), "Logins": { PUBLIC[0]: jwt.join(".") } });
+        for request in [
+            request("x-amz-target", "AWSCognitoIdentityService.ListIdentityPools")
+                .body(Bytes::from_static(br#"{"MaxResults":1}"#)),
+            request("content-type", "application/x-www-form-urlencoded").body(Bytes::from(form)),
+            request("x-amz-target", "AWSCognitoIdentityService.GetId").body(Bytes::from(logins.to_string())),
+            request("x-amz-target", "AWSCognitoIdentityService.GetId").body(Bytes::from(bytes)),
+        ] {
+            let response = pool.pool.respond(request.unwrap()).now_or_never().unwrap().unwrap();
+            prop_assert!(matches!(response.status().as_u16(), 400 | 403), "{}", response.status());
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}

@@ -22,8 +22,10 @@ use common::{Stage, ours};
 struct Service {
     signers: Arc<Mutex<Vec<String>>>,
     /// What to do when the n-th request arrives; its answer is a 503 then.
-    on_request: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    on_request: Arc<Mutex<Option<Action>>>,
 }
+
+type Action = Box<dyn FnOnce() + Send>;
 
 impl Service {
     fn config(&self, stage: &Stage) -> SdkConfig {

@@ -15,5 +15,8 @@ fuzz_target!(|data: &[u8]| {
     json.push(("x-amz-target", b"AWSCognitoIdentityService.ListIdentityPools"));
     assert_ne!(cognito_identity_pool_fuzz::ask(&json, br#"{"MaxResults":1}"#), 200);
     headers.push(("content-type", b"application/x-www-form-urlencoded"));
-    assert_ne!(cognito_identity_pool_fuzz::ask(&headers, b"Action=GetCallerIdentity&Version=2011-06-15"), 200);
+    assert_ne!(
+        cognito_identity_pool_fuzz::ask(&headers, b"Action=GetCallerIdentity&Version=2011-06-15"),
+        200
+    );
 });

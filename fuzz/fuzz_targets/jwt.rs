@@ -5,12 +5,18 @@ use base64_simd::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
-const PROVIDERS: [&str; 4] =
-    ["cognito-identity.amazonaws.com", "accounts.google.com", "graph.facebook.com", "login.example.org"];
+const PROVIDERS: [&str; 4] = [
+    "cognito-identity.amazonaws.com",
+    "accounts.google.com",
+    "graph.facebook.com",
+    "login.example.org",
+];
 
 fuzz_target!(|data: &[u8]| {
-    let parts: Vec<String> =
-        data.splitn(3, |byte| *byte == 0).map(|part| URL_SAFE_NO_PAD.encode_to_string(part)).collect();
+    let parts: Vec<String> = data
+        .splitn(3, |byte| *byte == 0)
+        .map(|part| URL_SAFE_NO_PAD.encode_to_string(part))
+        .collect();
     let pool = cognito_identity_pool_fuzz::POOL.identity_pool_id();
     for token in [String::from_utf8_lossy(data).into_owned(), parts.join(".")] {
         for provider in PROVIDERS {

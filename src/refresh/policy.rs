@@ -190,7 +190,7 @@ impl Jitter {
 /// use std::time::Duration;
 /// use cognito_identity_pool::RefreshPolicy;
 ///
-/// let minutes = |minutes| Duration::from_secs(60 * minutes);
+/// let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
 /// let policy = RefreshPolicy::builder()
 ///     .advisory_window(minutes(20))
 ///     .mandatory_window(minutes(2))

@@ -366,7 +366,7 @@ async fn answers_that_fit_no_request_are_refused() {
         format!(r#"{{"IdentityId":"{ID}"}}"#),
         format!(r#"{{"Token":"{}"}}"#, token(ID, POOL)),
         format!(r#"{{"IdentityId":"{ID}","Token":""}}"#),
-        format!(r#"{{"IdentityId":"my-pool","Token":"t.t.t"}}"#),
+        r#"{"IdentityId":"my-pool","Token":"t.t.t"}"#.to_owned(),
         format!(r#"{{"IdentityId":"{ID}","Token":"secret with space"}}"#),
         format!(r#"{{"IdentityId":"{ID}","Token":"{}"}}"#, token(other, POOL)),
         format!(r#"{{"IdentityId":"{ID}","Token":"{}"}}"#, token(ID, other)),

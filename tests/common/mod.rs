@@ -1,5 +1,5 @@
 //! What the tests share: a local pool with a clock that is turned by hand, and a backend that counts and obeys.
-#![allow(dead_code, reason = "each test uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's failure is a panic")]
 
 pub mod script;

@@ -40,6 +40,15 @@ pub struct Script {
 struct Shared {
     acts: Mutex<Vec<(&'static str, VecDeque<Act>)>>,
     seen: Mutex<Vec<(String, serde_json::Value)>>,
+    answered: Mutex<Vec<Answered>>,
+}
+
+/// A request that the pool has answered.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub operation: String,
+    pub request: serde_json::Value,
+    pub answer: serde_json::Value,
 }
 
 impl std::fmt::Debug for Shared {
@@ -105,6 +114,31 @@ impl Script {
 
     pub fn clear(&self) {
         self.shared.seen.lock().unwrap().clear();
+        self.shared.answered.lock().unwrap().clear();
+    }
+
+    /// Reads what the pool, or the script in its place, has answered.
+    pub fn answered<R>(&self, read: impl FnOnce(&[Answered]) -> R) -> R {
+        read(&self.shared.answered.lock().unwrap())
+    }
+
+    /// The exchange that gave out these credentials.
+    pub fn exchange_of<R>(&self, access_key_id: &str, read: impl FnOnce(&Answered) -> R) -> R {
+        self.answered(|answered| {
+            let gave = |answered: &&Answered| answered.answer["Credentials"]["AccessKeyId"] == access_key_id;
+            read(
+                answered
+                    .iter()
+                    .rev()
+                    .find(gave)
+                    .expect("credentials that the pool gave out"),
+            )
+        })
+    }
+
+    /// Nothing of the script is left to come.
+    pub fn forget_acts(&self) {
+        self.shared.acts.lock().unwrap().clear();
     }
 
     /// Waits until an operation was asked for the n-th time.
@@ -156,13 +190,14 @@ impl HttpConnector for Connector {
             .bytes()
             .and_then(|body| serde_json::from_slice(body).ok())
             .unwrap_or_default();
-        self.shared.seen.lock().unwrap().push((operation.clone(), body));
+        let json: serde_json::Value = body;
+        self.shared.seen.lock().unwrap().push((operation.clone(), json.clone()));
         let act = {
             let mut acts = self.shared.acts.lock().unwrap();
             let queue = acts.iter_mut().find(|(name, _)| *name == operation);
             queue.and_then(|(_, queue)| queue.pop_front())
         };
-        match act {
+        let answered = match act {
             None => self.inner.call(request),
             Some(Act::Refuse(code, message)) => {
                 let body = serde_json::json!({"__type": code, "message": message}).to_string();
@@ -186,6 +221,20 @@ impl HttpConnector for Connector {
                     answer
                 })
             }
-        }
+        };
+        let shared = Arc::clone(&self.shared);
+        HttpConnectorFuture::new(async move {
+            let response = answered.await?;
+            let bytes = response.body().bytes();
+            let answer = bytes
+                .and_then(|body| serde_json::from_slice(body).ok())
+                .unwrap_or_default();
+            shared.answered.lock().unwrap().push(Answered {
+                operation,
+                request: json,
+                answer,
+            });
+            Ok(response)
+        })
     }
 }

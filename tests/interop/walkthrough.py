@@ -7,7 +7,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from harness import BIN, COMMAND_SECONDS, Pool, check, environment, equal, matches, suite, tampered
+from harness import CLIENTS, COMMAND_SECONDS, Pool, check, environment, equal, matches, suite, tampered
 
 ISSUER = "cognito-identity.amazonaws.com"
 ARN = r"arn:aws:sts::\d{12}:assumed-role/[\w-]+/CognitoIdentityCredentials"
@@ -24,7 +24,7 @@ class Cli:
 
     def __call__(self, *arguments: str, **env: str):
         done = subprocess.run(
-            [BIN / "aws", *arguments, "--output", "json"],
+            [CLIENTS / "aws", *arguments, "--output", "json"],
             env=self.env | env,
             stdin=subprocess.DEVNULL,
             capture_output=True,

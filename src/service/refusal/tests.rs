@@ -79,6 +79,7 @@ fn first_cause(refused: &Refused) -> Option<C> {
 #[test]
 fn every_refusal_of_cognito_has_its_meaning() {
     #[rustfmt::skip]
+    #[allow(clippy::type_complexity, reason = "a table's row")]
     let rows: &[(&'static str, &str, &str, K, Remedy, bool, Option<C>)] = &[
         // E.2, by its numbers.
         (CREDENTIALS, "NotAuthorizedException", "Logins don't match. Please include at least one valid login for this identity or identity pool.", K::NotAuthorized, NewIdentity, false, Some(C::WrongIdentity)),
@@ -141,6 +142,7 @@ fn every_refusal_of_cognito_has_its_meaning() {
 #[test]
 fn every_refusal_of_sts_has_its_meaning() {
     #[rustfmt::skip]
+    #[allow(clippy::type_complexity, reason = "a table's row")]
     let rows: &[(&str, &str, K, Remedy, bool, Option<C>)] = &[
         ("ExpiredTokenException", "Token expired: current date/time 1624482533 must be before the expiration date/time1624482335", K::NotAuthorized, NewToken, false, Some(C::TokenExpired)),
         ("ExpiredTokenException", "Token too old: 441398", K::NotAuthorized, NewToken, false, Some(C::TokenExpired)),
