@@ -39,7 +39,7 @@ use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
 use crate::refresh::{self, Failure, LoadRequest, Loaded, RefreshCache, RefreshPolicy};
 use crate::service::IdentityService;
-use crate::store::StoreKey;
+use crate::store::{StoreKey, Swapped};
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
@@ -148,9 +148,9 @@ impl Core {
         &self,
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
-        let (limit, sleep) = (self.policy.load_timeout(), self.sleep.clone());
+        let (limit, sleep, task) = (self.policy.load_timeout(), self.sleep.clone(), Box::pin(task));
         async move {
-            match select(Box::pin(task), sleep.sleep(limit)).await {
+            match select(task, sleep.sleep(limit)).await {
                 Either::Left((result, _)) => result,
                 Either::Right(_) => Err(Error::timed_out(limit)),
             }
@@ -295,6 +295,30 @@ impl Shared {
             self.core.events.publish(epoch, EventKind::SignedOut);
         }
         state
+    }
+
+    /// A new session with the login of `old`, if that is still in force, and without what the slot remembers.
+    #[allow(clippy::type_complexity, reason = "an `impl Future` has no other name")]
+    fn begin_anew(
+        &self,
+        old: &SessionState,
+        slot: Option<Arc<Slot>>,
+    ) -> Result<
+        (
+            Arc<SessionState>,
+            Option<impl Future<Output = Result<Swapped, Error>> + use<>>,
+        ),
+        Error,
+    > {
+        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.current.load().epoch != old.epoch {
+            return Err(Error::ended());
+        }
+        let id = slot.as_ref().and_then(|slot| slot.in_memory());
+        let stored = slot.zip(id).and_then(|(slot, id)| slot.swap(Some(&id), None));
+        let decide = switching.clone();
+        let state = self.replace(switching, decide, old.login.clone(), Arc::default());
+        Ok((state, stored))
     }
 
     fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
@@ -494,16 +518,7 @@ impl CognitoCredentialsProvider {
         if let Some(slot) = &slot {
             drop(slot.get().await?);
         }
-        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared.current.load().epoch != old.epoch {
-            return Err(Error::ended());
-        }
-        let id = slot.as_ref().and_then(|slot| slot.in_memory());
-        let stored = slot.zip(id).and_then(|(slot, id)| slot.swap(Some(&id), None));
-        let decide = switching.clone();
-        let state = self
-            .shared
-            .replace(switching, decide, old.login.clone(), Arc::default());
+        let (state, stored) = self.shared.begin_anew(&old, slot)?;
         if let Some(stored) = stored {
             drop(stored.await?);
         }

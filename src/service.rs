@@ -215,8 +215,7 @@ impl IdentityService {
                 .facts(None, self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        let output = request
-            .send()
+        let output = Box::pin(request.send())
             .await
             .map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
         checked_identity("GetId", output.identity_id)
@@ -244,7 +243,8 @@ impl IdentityService {
                 .facts(Some(identity_id), self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        let sent = request.customize().interceptor(date.clone()).send().await;
+        // Boxed: the SDK's future is 25 kB.
+        let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let credentials = output.credentials.ok_or_else(|| incomplete(OPERATION, "credentials"))?;

@@ -20,7 +20,7 @@ use super::hook::Hook;
 use super::login::{Login, Who};
 use super::memory::Slot;
 use super::person::Person;
-use super::session::{Expected, IdentityOutcome, Settled, SignIn};
+use super::session::{Expected, Settled, SignIn};
 use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
 use crate::clock::Expiry;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
@@ -108,7 +108,7 @@ impl Cells {
             .build();
         let remembered = login.subject.as_deref().and_then(|subject| core.remembered(subject));
         Arc::new_cyclic(|cells: &Weak<Self>| {
-            let (proofs, identities) = (cells.clone(), cells.clone());
+            let (proofs, identities) = (Weak::clone(cells), Weak::clone(cells));
             let proof = core.cache(policy.clone(), move |_| {
                 load(&proofs, |cells| cells.load_proof().boxed())
             });
