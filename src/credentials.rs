@@ -157,8 +157,7 @@ impl Core {
         &self,
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
-        let (limit, sleep) = (self.policy.load_timeout(), self.sleep.clone());
-        let task = Box::pin(task);
+        let (limit, sleep, task) = (self.policy.load_timeout(), self.sleep.clone(), Box::pin(task));
         async move {
             match select(task, sleep.sleep(limit)).await {
                 Either::Left((result, _)) => result,
@@ -306,6 +305,30 @@ impl Shared {
             self.core.events.publish(epoch, EventKind::SignedOut);
         }
         state
+    }
+
+    /// A new session with the login of `old`, if that is still in force, and without what the slot remembers.
+    #[allow(clippy::type_complexity, reason = "an `impl Future` has no other name")]
+    fn begin_anew(
+        &self,
+        old: &SessionState,
+        slot: Option<Arc<Slot>>,
+    ) -> Result<
+        (
+            Arc<SessionState>,
+            Option<impl Future<Output = Result<Swapped, Error>> + use<>>,
+        ),
+        Error,
+    > {
+        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.current.load().epoch != old.epoch {
+            return Err(Error::ended());
+        }
+        let id = slot.as_ref().and_then(|slot| slot.in_memory());
+        let stored = slot.zip(id).and_then(|(slot, id)| slot.swap(Some(&id), None));
+        let decide = switching.clone();
+        let state = self.replace(switching, decide, old.login.clone(), Arc::default());
+        Ok((state, stored))
     }
 
     fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
@@ -506,40 +529,14 @@ impl CognitoCredentialsProvider {
         if let Some(slot) = &slot {
             drop(slot.get().await?);
         }
-        let (session, stored) = self.forget(&old, slot)?;
+        let (state, stored) = self.shared.begin_anew(&old, slot)?;
         if let Some(stored) = stored {
             drop(stored.await?);
         }
-        Ok(session)
-    }
-
-    /// Puts a session without an identity in the place of `old`, and empties `slot`; the future is the store's part of it.
-    fn forget(
-        &self,
-        old: &SessionState,
-        slot: Option<Arc<Slot>>,
-    ) -> Result<
-        (
-            Session,
-            Option<impl Future<Output = Result<Swapped, Error>> + Send + use<>>,
-        ),
-        Error,
-    > {
-        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared.current.load().epoch != old.epoch {
-            return Err(Error::ended());
-        }
-        let id = slot.as_ref().and_then(|slot| slot.in_memory());
-        let stored = slot.zip(id).and_then(|(slot, id)| slot.swap(Some(&id), None));
-        let decide = switching.clone();
-        let state = self
-            .shared
-            .replace(switching, decide, old.login.clone(), Arc::default());
-        let session = Session {
+        Ok(Session {
             shared: Arc::clone(&self.shared),
             epoch: state.epoch,
-        };
-        Ok((session, stored))
+        })
     }
 
     /// Makes credentials of the session in force new, whatever the present ones are worth, asking the app's hook for a new token.

@@ -50,7 +50,8 @@ pub trait DeveloperIdentityProvider: Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the session ends. A caller that gives up waiting does not drop it.
+    /// The future is dropped when the session ends, unless it has been shown a guest to link: then it goes on to its end, or to the
+    /// timeout, so that it is known what became of the guest. A caller that gives up waiting does not drop it.
     async fn refresh(&self, request: &RefreshRequest) -> Result<DeveloperIdentity, BackendError>;
 
     /// The user's identity id alone, if the backend has a cheaper way to tell it. By default `None`: use

@@ -231,8 +231,9 @@ impl IdentityService {
                 .facts(None, self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        let sent = Box::pin(request.send()).await;
-        let output = sent.map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
+        let output = Box::pin(request.send())
+            .await
+            .map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
         checked_identity("GetId", output.identity_id)
     }
 
@@ -258,7 +259,7 @@ impl IdentityService {
                 .facts(Some(identity_id), self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
+        // Boxed: the SDK's future is 25 kB.
         let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;

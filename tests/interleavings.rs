@@ -451,3 +451,21 @@ async fn a_transport_that_breaks_in_the_middle_of_a_link_loses_nobody() {
     let user = provider.session().ready().await.unwrap();
     assert_eq!((user.identity_id, user.outcome), (guest, IdentityOutcome::Kept));
 }
+
+#[tokio::test]
+async fn a_caller_whose_flight_has_landed_when_the_pointer_moves() {
+    let stage = Stage::start().await;
+    let script = Script::new(&stage);
+    let provider = script.builder(&stage).build().unwrap();
+    provider.switch_to(Login::developer(stage.backend("alice")));
+    let mut caller = Box::pin(provider.provide_credentials());
+    assert!(futures_util::FutureExt::now_or_never(&mut caller).is_none());
+    // The exchange is over, and the caller has not been told yet.
+    script.reached(EXCHANGE, 1).await;
+    while script.answered(<[_]>::len) == 0 {
+        settle().await;
+    }
+    settle().await;
+    provider.switch_to(Login::guest());
+    assert_eq!(ours(&caller.await.unwrap_err()).kind(), ErrorKind::SessionEnded);
+}
