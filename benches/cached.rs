@@ -19,7 +19,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::config::{BehaviorVersion, ConfigBag, IdentityCache, RuntimeComponents};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use cognito_identity_pool::{CognitoCredentialsProvider, LocalIdentityPool, Login};

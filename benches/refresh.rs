@@ -2,7 +2,14 @@
 //! by hand over `tokio::RwLock`.
 //!
 //! `cargo bench --bench refresh` prints the tables, `cargo bench --bench refresh -- --test` runs everything once.
-#![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::print_stdout)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    clippy::print_stdout,
+    clippy::expect_used
+)]
 
 #[path = "../src"]
 mod engine {

@@ -6,14 +6,18 @@
 //! aws cognito-identity get-open-id-token-for-developer-identity \
 //!     --identity-pool-id $COGNITO_IDENTITY_POOL_ID --logins $COGNITO_DEVELOPER_PROVIDER=user-42
 //! ```
+//!
+//! boto3 and the SDKs for Rust, Go, Java, JavaScript v3 and others read the same variables. An SDK that does not takes
+//! the endpoint as a setting: `new AWS.CognitoIdentity({ endpoint: "http://127.0.0.1:4599" })` in JavaScript v2.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the example talks to its user")]
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use aws_credential_types::Credentials;
-use cognito_identity_pool::{LocalIdentityPool, LocalRequest};
+use cognito_identity_pool::{LocalIdentityPool, LocalIdentityPoolBuilder, LocalRequest};
 
 const USAGE: &str = "\
 usage: local_pool [options]
@@ -22,6 +26,13 @@ usage: local_pool [options]
   --guests          allow guests
   --region REGION   the region (default: us-east-1)
   --env-file PATH   write the export lines there, too
+  --pools-file PATH further pools and roles, as JSON with AWS's member names
+  --throttle        refuse what exceeds the documented quotas
+  --sts-endpoint URL
+                    give out the credentials of sts:AssumeRole at this server, signed with the credentials of
+                    the environment; they live --sts-seconds N (default: 3600)
+  --allow-remote-sts
+                    let that server be on another machine; web pages may not call then
   --rules           print what the pool refuses and how well that is known, and end
   --help            print this, and end";
 
@@ -32,6 +43,11 @@ struct Options {
     guests: bool,
     region: Option<String>,
     env_file: Option<String>,
+    pools_file: Option<String>,
+    throttle: bool,
+    sts_endpoint: Option<String>,
+    sts_seconds: Option<u32>,
+    allow_remote_sts: bool,
     rules: bool,
     help: bool,
 }
@@ -61,6 +77,16 @@ impl Options {
                 "--provider" => options.provider = Some(value()?),
                 "--region" => options.region = Some(value()?),
                 "--env-file" => options.env_file = Some(value()?),
+                "--pools-file" => options.pools_file = Some(value()?),
+                "--throttle" => options.throttle = true,
+                "--sts-endpoint" => options.sts_endpoint = Some(value()?),
+                "--sts-seconds" => {
+                    let seconds = value()?
+                        .parse()
+                        .map_err(|_| "--sts-seconds needs a number".to_owned())?;
+                    options.sts_seconds = Some(seconds);
+                }
+                "--allow-remote-sts" => options.allow_remote_sts = true,
                 "--guests" => options.guests = true,
                 "--rules" => options.rules = true,
                 "--help" => options.help = true,
@@ -106,9 +132,24 @@ async fn run(options: Options) -> anyhow::Result<()> {
         .port(options.port)
         .developer_provider(&provider)
         .allow_guests(options.guests)
+        .throttling(options.throttle)
         .on_request(log);
     if let Some(region) = options.region {
         builder = builder.region(region);
+    }
+    if let Some(path) = options.pools_file {
+        builder = builder.pools_file(&fs::read_to_string(path)?)?;
+    }
+    if let Some(seconds) = options.sts_seconds {
+        builder = builder.credentials_seconds(seconds);
+    }
+    if let Some(endpoint) = options.sts_endpoint {
+        let remote = !is_loopback(&endpoint);
+        anyhow::ensure!(
+            !remote || options.allow_remote_sts,
+            "{endpoint} is not on this machine: --allow-remote-sts"
+        );
+        builder = front(builder, &endpoint).await.cors(!remote);
     }
     let pool = builder.start().await?;
 
@@ -119,9 +160,57 @@ async fn run(options: Options) -> anyhow::Result<()> {
         write_private(&path, &exports)?;
         eprintln!("run `source {path}` in another terminal");
     }
+    eprintln!(
+        "faults: POST {}/_local/faults with the header x-local-admin: {}",
+        pool.endpoint_url(),
+        pool.admin_token()
+    );
     eprintln!("listening on {}; Ctrl-C ends it", pool.endpoint_url());
     tokio::signal::ctrl_c().await?;
     Ok(())
+}
+
+/// A pool whose credentials open what the server behind it has.
+async fn front(builder: LocalIdentityPoolBuilder, endpoint: &str) -> LocalIdentityPoolBuilder {
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .load()
+        .await;
+    let sts = aws_sdk_sts::Client::new(&config);
+    builder.credentials_from(move |request| {
+        let call = sts
+            .assume_role()
+            .role_arn(request.role_arn)
+            .role_session_name(request.role_session_name)
+            .duration_seconds(request.duration_seconds);
+        async move {
+            let output = call.send().await?;
+            let credentials = output.credentials.ok_or("AssumeRole answered without credentials")?;
+            Ok(Credentials::new(
+                credentials.access_key_id,
+                credentials.secret_access_key,
+                Some(credentials.session_token),
+                credentials.expiration.try_into().ok(),
+                "AssumeRole",
+            ))
+        }
+    })
+}
+
+fn is_loopback(url: &str) -> bool {
+    let authority = url
+        .split_once("://")
+        .map_or(url, |(_, rest)| rest)
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    // What stands before an @ is no host.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// What the AWS CLI, boto3 and the other SDKs read. boto3 and version 1 of the CLI know `AWS_DEFAULT_REGION` alone.

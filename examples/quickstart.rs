@@ -176,8 +176,9 @@ impl Stage {
 
     async fn on_aws(pool_id: IdentityPoolId, provider_name: String) -> anyhow::Result<Self> {
         let region = Region::new(pool_id.region().to_owned());
-        let backend = aws_config::from_env().region(region.clone()).load().await;
-        let base = aws_config::from_env().region(region).no_credentials().load().await;
+        let config = || aws_config::defaults(BehaviorVersion::latest()).region(region.clone());
+        let backend = config().load().await;
+        let base = config().no_credentials().load().await;
         let vendor = TokenVendor::builder(&pool_id, &*provider_name)
             .configure(&backend)
             .build()?;

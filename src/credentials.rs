@@ -21,7 +21,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
@@ -32,18 +32,19 @@ use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 use futures_util::future::{BoxFuture, Either, select};
 
+use self::events::EventSource;
 use self::exchange::{Cells, Snapshot};
 use self::flow::Exchange;
 use self::guest::GuestSlot;
 use self::login::Who;
 use self::memory::{Slot, Writes};
-use self::session::{SessionState, Settled, credentials_of};
+use self::session::{SessionState, Settled};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
 use crate::refresh::{self, Failure, LoadRequest, Loaded, RefreshCache, RefreshPolicy};
 use crate::service::IdentityService;
-use crate::store::StoreKey;
+use crate::store::{StoreKey, Swapped};
 use crate::token::OpenIdToken;
 
 pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
@@ -109,6 +110,7 @@ struct Core {
     namespace: String,
     writes: Arc<Writes>,
     guest: Arc<GuestSlot>,
+    events: EventSource,
     /// The memory of persons with a name.
     named: Mutex<HashMap<StoreKey, Arc<Slot>>>,
 }
@@ -156,8 +158,9 @@ impl Core {
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
         let (limit, sleep) = (self.policy.load_timeout(), self.sleep.clone());
+        let task = Box::pin(task);
         async move {
-            match select(Box::pin(task), sleep.sleep(limit)).await {
+            match select(task, sleep.sleep(limit)).await {
                 Either::Left((result, _)) => result,
                 Either::Right(_) => Err(Error::timed_out(limit)),
             }
@@ -237,10 +240,10 @@ impl Shared {
             return;
         }
         let login = decided(&decide);
-        let mut switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
         let decides_still = switching.as_ref().is_some_and(|current| Arc::ptr_eq(current, &decide));
         if decides_still && !self.current.load().login.is_same_as(&login) {
-            self.replace(&mut switching, Some(decide), login, Arc::default());
+            self.replace(switching, Some(decide), login, Arc::default());
         }
     }
 
@@ -267,11 +270,11 @@ impl Shared {
     }
 
     fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {
-        match self.hit(bound, credentials_of) {
+        match self.hit(bound, Snapshot::hand_out) {
             Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
             None => future::ProvideCredentials::new(async move {
                 let (_, snapshot) = self.serve(bound).await.map_err(CredentialsError::from)?;
-                Ok(snapshot.credentials.clone())
+                Ok(snapshot.hand_out())
             }),
         }
     }
@@ -285,17 +288,24 @@ impl Shared {
             .is_some_and(|credentials| credentials.invalidate(is_current))
     }
 
-    /// Puts a session for `login` in the place of the one in force, under the lock of `switching`.
+    /// Puts a session for `login` in the place of the one in force, and gives the lock back.
     fn replace(
         &self,
-        switching: &mut Option<Decide>,
+        mut switching: MutexGuard<'_, Option<Decide>>,
         decide: Option<Decide>,
         login: Login,
         settled: Arc<Settled>,
     ) -> Arc<SessionState> {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         *switching = decide;
-        self.install(state(&self.core, login, epoch, settled))
+        let was_out = self.current.load().login.is_signed_out();
+        let state = self.install(state(&self.core, login, epoch, settled));
+        // A listener's waker is anybody's code.
+        drop(switching);
+        if state.login.is_signed_out() && !was_out {
+            self.core.events.publish(epoch, EventKind::SignedOut);
+        }
+        state
     }
 
     fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
@@ -405,9 +415,8 @@ impl CognitoCredentialsProvider {
             }
             _ => (None, login),
         };
-        let mut switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.shared.replace(&mut switching, decide, login, settled);
-        drop(switching);
+        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.shared.replace(switching, decide, login, settled);
         Session {
             shared: Arc::clone(&self.shared),
             epoch: state.epoch,
@@ -418,6 +427,24 @@ impl CognitoCredentialsProvider {
     /// is remembered.
     pub fn sign_out(&self) {
         drop(self.switch_to(Login::signed_out()));
+    }
+
+    /// What happens to the login from now on: see [`Event`].
+    ///
+    /// ```no_run
+    /// # use cognito_identity_pool::{CognitoCredentialsProvider, EventKind};
+    /// # async fn example(provider: CognitoCredentialsProvider) {
+    /// let mut events = provider.events();
+    /// drop(provider); // a subscription does not keep it alive
+    /// while let Some(event) = events.next().await {
+    ///     if let EventKind::NeedsSignIn { error } = event.kind {
+    ///         println!("please sign in again: {error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn events(&self) -> Events {
+        self.shared.core.events.subscribe()
     }
 
     /// The session that is in force.
@@ -479,7 +506,26 @@ impl CognitoCredentialsProvider {
         if let Some(slot) = &slot {
             drop(slot.get().await?);
         }
-        let mut switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let (session, stored) = self.forget(&old, slot)?;
+        if let Some(stored) = stored {
+            drop(stored.await?);
+        }
+        Ok(session)
+    }
+
+    /// Puts a session without an identity in the place of `old`, and empties `slot`; the future is the store's part of it.
+    fn forget(
+        &self,
+        old: &SessionState,
+        slot: Option<Arc<Slot>>,
+    ) -> Result<
+        (
+            Session,
+            Option<impl Future<Output = Result<Swapped, Error>> + Send + use<>>,
+        ),
+        Error,
+    > {
+        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.current.load().epoch != old.epoch {
             return Err(Error::ended());
         }
@@ -488,15 +534,12 @@ impl CognitoCredentialsProvider {
         let decide = switching.clone();
         let state = self
             .shared
-            .replace(&mut switching, decide, old.login.clone(), Arc::default());
-        drop(switching);
-        if let Some(stored) = stored {
-            drop(stored.await?);
-        }
-        Ok(Session {
+            .replace(switching, decide, old.login.clone(), Arc::default());
+        let session = Session {
             shared: Arc::clone(&self.shared),
             epoch: state.epoch,
-        })
+        };
+        Ok((session, stored))
     }
 
     /// Makes credentials of the session in force new, whatever the present ones are worth, asking the app's hook for a new token.

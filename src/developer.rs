@@ -88,7 +88,7 @@ forwarded!(Arc, Box);
 
 #[async_trait]
 impl DeveloperIdentityProvider for DeveloperIdentity {
-    async fn refresh(&self, request: &RefreshRequest) -> Result<DeveloperIdentity, BackendError> {
+    async fn refresh(&self, request: &RefreshRequest) -> Result<Self, BackendError> {
         if request.reason() == RefreshReason::TokenRejected {
             return Err(BackendError::signed_out());
         }

@@ -4,18 +4,14 @@ mod answer;
 mod builder;
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
-use aws_smithy_async::time::{SharedTimeSource, TimeSource};
-use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnectorSettings, SharedHttpClient};
+use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Uri};
 use secrecy::{ExposeSecret, SecretString};
@@ -28,6 +24,7 @@ use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequ
 use crate::error::BackendError;
 use crate::ids::IdentityId;
 use crate::logins::Logins;
+use crate::service::http::{Http, Unanswered};
 use crate::token::RefreshReason;
 
 /// Asks a backend for the user's identity and token by one `POST`: the ready-made counterpart of a handler that calls
@@ -90,11 +87,8 @@ struct Inner {
     url: Uri,
     bearer: Bearer,
     guest_claim: Option<SecretString>,
-    client: SharedHttpClient,
-    components: RuntimeComponents,
-    settings: HttpConnectorSettings,
+    http: Http,
     timeout: Duration,
-    sleep: SharedAsyncSleep,
     time: SharedTimeSource,
 }
 
@@ -165,16 +159,16 @@ impl Inner {
     async fn send(&self, body: &[u8], bearer: Option<&SecretString>) -> Result<Answer, BackendError> {
         let request = self.request(body, bearer)?;
         let exchange = async {
-            let connector = self.client.http_connector(&self.settings, &self.components);
-            let response = connector.call(request).await?;
+            let response = self.http.send(request).await?;
             answer::read(response, self.time.now()).await
         };
-        match select(pin!(exchange), self.sleep.sleep(self.timeout)).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => Err(BackendError::transient(format!(
+        match self.http.within(self.timeout, exchange).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Late) => Err(BackendError::transient(format!(
                 "the backend did not answer within {:?}",
                 self.timeout
             ))),
+            Err(Unanswered::NoRuntime) => Err(BackendError::transient("there is no runtime to wait with")),
         }
     }
 

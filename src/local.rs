@@ -17,6 +17,7 @@ mod model;
 mod operations;
 mod pool;
 mod pools;
+mod pools_file;
 mod record;
 mod respond;
 mod roles;

@@ -266,7 +266,7 @@ pub trait LoginsProvider: Send + Sync {
 
 #[async_trait]
 impl LoginsProvider for Logins {
-    async fn logins(&self, _: RefreshReason) -> Result<Logins, BackendError> {
+    async fn logins(&self, _: RefreshReason) -> Result<Self, BackendError> {
         Ok(self.clone())
     }
 }

@@ -2,7 +2,7 @@
 //! hold a secret (an SDK input, output or error) leaves this room.
 
 mod explain;
-#[cfg(feature = "verify")]
+#[cfg(any(feature = "http-backend", feature = "verify"))]
 pub(crate) mod http;
 pub(crate) mod refusal;
 pub(crate) mod signed;
@@ -231,10 +231,8 @@ impl IdentityService {
                 .facts(None, self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        let output = request
-            .send()
-            .await
-            .map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
+        let sent = Box::pin(request.send()).await;
+        let output = sent.map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
         checked_identity("GetId", output.identity_id)
     }
 
@@ -260,7 +258,8 @@ impl IdentityService {
                 .facts(Some(identity_id), self.time_source.now())
                 .in_region(self.region.as_deref())
         };
-        let sent = request.customize().interceptor(date.clone()).send().await;
+        // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
+        let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let credentials = output.credentials.ok_or_else(|| incomplete(OPERATION, "credentials"))?;

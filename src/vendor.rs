@@ -33,7 +33,7 @@ use crate::developer::DeveloperIdentity;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
-use crate::service::refusal::Remedy;
+use crate::service::refusal::{Refused, Remedy};
 use crate::service::signed::{SignedService, TokenFor};
 use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
 use cache::{Cache, Found, Ticket, Variant};
@@ -176,15 +176,13 @@ impl TokenVendor {
         const OPERATION: &str = "vend_credentials";
         let inner = &self.inner;
         let vended = inner.vend(OPERATION, user, &inner.defaults, false, None).await?;
-        let exchanged = match inner.exchange(&vended).await {
-            Ok(exchanged) => exchanged,
-            // The token was kept from before the identity was merged or deleted.
-            Err(refused) if refused.remedy != Remedy::None => {
-                let vended = inner.vend(OPERATION, user, &inner.defaults, true, None).await?;
-                inner.exchange(&vended).await?
-            }
-            Err(refused) => return Err(refused.into()),
-        };
+        let mut exchanged = inner.exchange(user, &vended).await;
+        // The token may have been kept from before the identity was merged or deleted.
+        if exchanged.as_ref().is_err_and(|refused| refused.remedy != Remedy::None) {
+            let vended = inner.vend(OPERATION, user, &inner.defaults, true, None).await?;
+            exchanged = inner.exchange(user, &vended).await;
+        }
+        let exchanged = exchanged?;
         // Whoever was denied meanwhile gets nothing.
         inner.denied.check(user)?;
         let now = inner.clock.now();
@@ -533,14 +531,17 @@ impl Inner {
         linked
     }
 
-    async fn exchange(&self, vended: &VendedToken) -> Result<Exchanged, crate::service::refusal::Refused> {
+    async fn exchange(&self, user: &DeveloperUserId, vended: &VendedToken) -> Result<Exchanged, Refused> {
         let token = vended.identity().token().clone();
         let own_host = token
             .unverified_claims()
             .and_then(|claims| claims.cognito_issuer_host().map(str::to_owned));
         let issuer_host = own_host.unwrap_or_else(|| self.service.pool().issuer_host());
         let proof = Proof::Developer { issuer_host, token };
-        self.exchange.get_credentials(vended.identity_id(), &proof, None).await
+        let exchanged = self.exchange.get_credentials(vended.identity_id(), &proof, None).await;
+        let outcome = exchanged.as_ref().map(drop).map_err(|refused| refused.error.clone());
+        audit::change("exchange", Some(user), Some(vended.identity_id()), &outcome);
+        exchanged
     }
 
     fn admit(&self, user: &DeveloperUserId) -> Result<(), Error> {

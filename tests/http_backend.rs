@@ -140,7 +140,7 @@ async fn request_for(stage: &Stage, login: impl FnOnce(Login) -> Login) -> Refre
     backend.links.store(false, std::sync::atomic::Ordering::SeqCst);
     provider.switch_to(Login::guest()).ready().await.unwrap();
     provider
-        .switch_to(login(Login::developer(backend.clone())))
+        .switch_to(login(Login::developer(Arc::clone(&backend))))
         .ready()
         .await
         .unwrap();
@@ -393,6 +393,27 @@ async fn a_redirect_takes_the_bearer_nowhere() {
         refused(backend(&server).build().unwrap().refresh(&first_use().await).await).await;
     }
     assert!(elsewhere.seen.all().is_empty());
+}
+
+#[tokio::test]
+async fn https_does_not_fall_back_to_clear_text() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/aws/identity", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = vec![0; 4096];
+        let read = stream.read(&mut hello).await.unwrap();
+        let clear = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        stream.write_all(clear).await.unwrap();
+        hello.truncate(read);
+        hello
+    });
+    let backend = HttpBackend::builder(url).configure(&config()).bearer("canary-bearer");
+    let error = refused(backend.build().unwrap().refresh(&first_use().await).await).await;
+    assert!(error.is_retryable(), "{error:?}");
+    let hello = server.await.unwrap();
+    assert_eq!(hello[0], 22, "a TLS handshake, and nothing else");
+    assert!(!String::from_utf8_lossy(&hello).contains("canary"));
 }
 
 /// A sleep that ends when the backend has answered, as far as it does.

@@ -1268,6 +1268,27 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn head_and_body_come_in_one_write() {
+    let s = stage(|pool| pool).await;
+    let request = get_id("localhost", &json!({ "IdentityPoolId": s.id() }).to_string());
+    let mut stream = tokio::net::TcpStream::connect(s.pool.endpoint_url().replace("http://", ""))
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
+            .await
+            .unwrap();
+        let mut buffer = [0; 4096];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
+        assert!(
+            buffer[..read].ends_with(b"}"),
+            "{}",
+            String::from_utf8_lossy(&buffer[..read])
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_stops_sending_does_not_hold_up_others() {
     let s = stage(|pool| pool).await;
     let address = s.pool.endpoint_url().replace("http://", "");

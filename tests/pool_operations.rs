@@ -960,6 +960,57 @@ async fn the_issuer_of_china_has_its_own_host() {
 }
 
 #[tokio::test]
+async fn pools_and_roles_come_from_a_file() {
+    let second = "us-east-1:11111111-2222-3333-4444-555555555555";
+    let file = |amr: &str| {
+        json!({
+            "IdentityPools": [{
+                "IdentityPoolId": second,
+                "IdentityPoolName": "second",
+                "AllowUnauthenticatedIdentities": true,
+                "Roles": { "unauthenticated": ROLE },
+            }],
+            "Roles": [{
+                "RoleArn": ROLE,
+                "MaxSessionDuration": 7200,
+                "TrustPolicy": { "Statement": [{
+                    "Effect": "Allow",
+                    "Principal": { "Federated": ISSUER },
+                    "Action": "sts:AssumeRoleWithWebIdentity",
+                    "Condition": { "ForAnyValue:StringEquals": { "cognito-identity.amazonaws.com:amr": amr } },
+                }] },
+            }],
+        })
+        .to_string()
+    };
+    for (amr, expected) in [
+        ("unauthenticated", ""),
+        ("authenticated", "InvalidIdentityPoolConfigurationException"),
+    ] {
+        let stage = stage(|pool| pool.pools_file(&file(amr)).unwrap()).await;
+        let guest = stage
+            .app
+            .get_id()
+            .identity_pool_id(second)
+            .send()
+            .await
+            .unwrap()
+            .identity_id
+            .unwrap();
+        let call = stage.app.get_credentials_for_identity().identity_id(guest);
+        assert_eq!(error(call.send().await).0, expected);
+    }
+    for wrong in [
+        "",
+        "[]",
+        r#"{"Pools":[]}"#,
+        r#"{"IdentityPools":[{"IdentityPoolName":"no id"}]}"#,
+    ] {
+        assert!(LocalIdentityPool::builder().pools_file(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn settings_that_cognito_refuses_do_not_start() {
     for builder in [
         LocalIdentityPool::builder().developer_provider("with a space"),

@@ -1,7 +1,14 @@
 //! The refresh engine against random sequences of everything that can happen to it, with what must hold at every moment.
 //!
 //! `cargo test --all-features --test refresh_property -- --nocapture` prints how often each thing happened.
-#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
 
 #[path = "../src"]
 mod engine {

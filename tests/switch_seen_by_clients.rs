@@ -22,8 +22,10 @@ use common::{Stage, ours};
 struct Service {
     signers: Arc<Mutex<Vec<String>>>,
     /// What to do when the n-th request arrives; its answer is a 503 then.
-    on_request: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    on_request: Arc<Mutex<Option<Action>>>,
 }
+
+type Action = Box<dyn FnOnce() + Send>;
 
 impl Service {
     fn config(&self, stage: &Stage) -> SdkConfig {
@@ -332,6 +334,45 @@ async fn another_resolver_on_our_configuration_signs_as_itself_and_stays_cached(
     assert_eq!(scene.service.signers(), ["AKIAOTHER"; 5]);
     // Once to learn whose it is, once for the SDK's cache.
     assert_eq!(other.0.asked.load(Ordering::SeqCst), 2);
+}
+
+/// A role that is assumed with our credentials, in short: asks ours, and answers its own.
+#[derive(Debug, Clone)]
+struct OnTop {
+    ours: CognitoCredentialsProvider,
+    asked: Arc<AtomicUsize>,
+}
+
+impl ProvideCredentials for OnTop {
+    fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        aws_credential_types::provider::future::ProvideCredentials::new(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            drop(self.ours.provide_credentials().await?);
+            Ok(Credentials::new("ASIAROLE", "secret", None, None, "AssumeRole"))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_role_assumed_on_top_of_ours_signs_as_the_role_and_stays_cached() {
+    let scene = Scene::new().await;
+    drop(scene.sign_in("alice"));
+    let role = OnTop {
+        ours: scene.provider.clone(),
+        asked: Arc::default(),
+    };
+    let config = aws_sdk_sts::config::Builder::from(&scene.provider.sdk_config(&scene.base))
+        .credentials_provider(role.clone())
+        .build();
+    let client = aws_sdk_sts::Client::from_conf(config);
+    for _ in 0..5 {
+        call(&client).await.unwrap();
+    }
+    assert_eq!(scene.service.signers(), ["ASIAROLE"; 5]);
+    assert_eq!(role.asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

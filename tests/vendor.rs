@@ -456,6 +456,7 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
         &[r#"operation="link_guest""#, "outcome=UserAlreadyRegistered"],
         &[r#"user="mallory""#, "outcome=Denied"],
         &[r#"operation="vend_credentials""#, r#"user="bob""#],
+        &[r#"operation="exchange""#, r#"user="bob""#, r#"outcome="ok""#],
     ] {
         assert!(line(fields), "{fields:?} not in\n{log}");
     }

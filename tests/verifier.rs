@@ -18,6 +18,7 @@ use cognito_identity_pool::{
     CauseKind, Error, ErrorKind, HttpRefusal, LocalClock, Logins, OpenIdToken, PrincipalTags, TokenDuration,
     TokenVerifier, TokenVerifierBuilder, VendRequest,
 };
+use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 use vendor_stage::{PROVIDER, Stage, user};
@@ -464,6 +465,33 @@ async fn a_flood_of_unknown_keys_fetches_once_a_minute() {
     // Meanwhile everybody else is served.
     verifier.verify(&token(&stage, "bob").await).await.unwrap();
     assert_eq!(stage.calls("/.well-known/jwks_uri"), 2);
+}
+
+#[tokio::test]
+async fn clients_that_hang_up_do_not_keep_a_new_key_from_being_found() {
+    let stage = Stage::start().await;
+    let verifier = verifier(&stage);
+    let (header, claims) = parts(&token(&stage, "alice").await);
+    let mut unknown = header.clone();
+    unknown["kid"] = json!("unknown");
+    let unknown = with_header(&unknown, &claims, "AAAA");
+    // At the very first fetch, and at the one that a rotation needs.
+    for fetches in [1, 2] {
+        for _ in 0..10 {
+            assert!(
+                verifier.verify(&unknown).now_or_never().is_none(),
+                "polled once, and dropped"
+            );
+        }
+        let vended = stage.vendor().vend(&user("alice")).await.unwrap();
+        verifier
+            .verify(vended.identity().token().expose_secret())
+            .await
+            .unwrap();
+        assert_eq!(stage.calls("/.well-known/jwks_uri"), fetches);
+        stage.clock.advance(Duration::from_secs(60));
+        stage.pool.rotate_keys(true);
+    }
 }
 
 /// A key endpoint that answers what it is told to, and counts.

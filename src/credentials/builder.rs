@@ -7,6 +7,7 @@ use aws_sdk_cognitoidentity::config::retry::RetryConfig;
 use aws_sdk_cognitoidentity::config::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 
+use super::events::EventSource;
 use super::flow::{Exchange, Flow};
 use super::guest::GuestSlot;
 use super::memory::{Slot, Writes};
@@ -180,6 +181,7 @@ impl CognitoCredentialsProviderBuilder {
             issuer_host: self.issuer_host,
             guest: GuestSlot::new(Slot::new(StoreKey::guest(&pool, &self.namespace)?, Arc::clone(&writes))),
             named: Default::default(),
+            events: EventSource::default(),
             writes,
             namespace: self.namespace,
             pool,

@@ -14,12 +14,13 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::events::EventKind;
 use super::guest::{Offer, to_its_end};
 use super::hook::Hook;
 use super::login::{Login, Who};
 use super::memory::Slot;
 use super::person::Person;
-use super::session::{IdentityOutcome, Settled, SignIn};
+use super::session::{Expected, Settled, SignIn};
 use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
 use crate::clock::Expiry;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
@@ -34,6 +35,8 @@ use crate::token::RefreshReason;
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
+/// A refresh that fails is news when the credentials at hand have less life left.
+const FAILING: Duration = Duration::from_secs(5 * 60);
 /// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
 pub(super) const UNPINNED: u64 = 0;
 
@@ -41,28 +44,44 @@ pub(super) const UNPINNED: u64 = 0;
 pub(super) struct Snapshot {
     pub(super) identity_id: IdentityId,
     pub(super) credentials: Credentials,
-    /// The same, as an identity cache answers it: with the mark that pins an operation to the session. `None` for sessions that
-    /// are never replaced by another, of which there may be very many.
-    identity: Option<Box<Identity>>,
+    /// `None` for sessions that are never replaced by another, of which there may be very many.
+    pinned: Option<Box<PinnedForm>>,
+}
+
+/// What is answered from a session that another may replace.
+struct PinnedForm {
+    /// The credentials as an identity cache answers them: with the mark that pins an operation to the session.
+    identity: Identity,
+    handed_out: sdk::HandedOut,
 }
 
 impl Snapshot {
-    fn new(identity_id: IdentityId, mut credentials: Credentials, pin: Option<sdk::Pinned>) -> Self {
-        let identity = pin.map(|pin| {
-            credentials.set_property(pin);
-            Box::new(sdk::pinned(credentials.clone(), pin))
+    fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<sdk::Pinned>) -> Self {
+        let pinned = pin.map(|pin| {
+            Box::new(PinnedForm {
+                identity: sdk::pinned(credentials.clone(), pin),
+                handed_out: sdk::HandedOut::new(&credentials, pin),
+            })
         });
         Self {
             identity_id,
             credentials,
-            identity,
+            pinned,
         }
     }
 
-    /// As an identity cache answers it.
+    /// The credentials, as a credentials provider answers them.
+    pub(super) fn hand_out(&self) -> Credentials {
+        if let Some(pinned) = &self.pinned {
+            pinned.handed_out.announce();
+        }
+        self.credentials.clone()
+    }
+
+    /// The credentials, as an identity cache answers them.
     pub(super) fn identity(&self) -> Identity {
-        match &self.identity {
-            Some(pinned) => (**pinned).clone(),
+        match &self.pinned {
+            Some(pinned) => pinned.identity.clone(),
             None => Identity::from(self.credentials.clone()),
         }
     }
@@ -130,7 +149,7 @@ impl Cells {
             .build();
         let remembered = login.subject.as_deref().and_then(|subject| core.remembered(subject));
         Arc::new_cyclic(|cells: &Weak<Self>| {
-            let (proofs, identities) = (cells.clone(), cells.clone());
+            let (proofs, identities) = (Weak::clone(cells), Weak::clone(cells));
             let proof = core.cache(policy.clone(), move |_| {
                 load(&proofs, |cells| cells.load_proof().boxed())
             });
@@ -158,7 +177,14 @@ impl Cells {
         let policy = cells.core.policy.clone();
         self.core.cache(policy, move |request| {
             let cells = Arc::clone(&cells);
-            async move { cells.exchange(request).await }.boxed()
+            async move {
+                let result = Arc::clone(&cells).exchange(request).await;
+                if let Err(error) = &result {
+                    cells.tell_of_failure(error);
+                }
+                result
+            }
+            .boxed()
         })
     }
 
@@ -211,9 +237,30 @@ impl Cells {
     }
 
     /// Sets what the outcome is measured by, unless it is set.
-    fn expect(&self, id: Option<IdentityId>) {
+    fn expect(&self, id: Option<IdentityId>, as_whose: Expected) {
         if let Some(id) = id {
-            self.settled.change(|known| _ = known.expected.get_or_insert(id));
+            self.settled
+                .change(|known| _ = known.expected.get_or_insert((id, as_whose)));
+        }
+    }
+
+    fn tell(&self, what: EventKind) {
+        self.core.events.publish(self.epoch, what);
+    }
+
+    fn tell_of_failure(&self, error: &Error) {
+        let (mut expires, mut news) = (None, false);
+        self.settled.change(|known| {
+            expires = known.expires;
+            news = !std::mem::replace(&mut known.needs_sign_in, error.needs_sign_in());
+        });
+        let error = error.clone();
+        if error.needs_sign_in() {
+            if news {
+                self.tell(EventKind::NeedsSignIn { error });
+            }
+        } else if expires.is_some_and(|expiry| expiry.remaining(self.core.clock.now()) < FAILING) {
+            self.tell(EventKind::RefreshFailing { error });
         }
     }
 
@@ -296,7 +343,7 @@ impl Cells {
         let first = self.settled.known().outcome.is_none();
         if first {
             match self.stored().await {
-                Ok(stored) => self.expect(stored),
+                Ok(stored) => self.expect(stored, Expected::Remembered),
                 // The backend says who it is; that the store cannot be read is no reason to keep the user out.
                 Err(error) => tracing::warn!(%error, "what is remembered of the user cannot be read"),
             }
@@ -315,7 +362,7 @@ impl Cells {
                     let answer = cells.hook(async { backend.refresh(&request).await }.boxed()).await?;
                     // An answer that is not to be believed says nothing of the guest either.
                     cells.check(&answer)?;
-                    cells.expect(Some(offer.id().clone()));
+                    cells.expect(Some(offer.id().clone()), Expected::Before);
                     if answer.identity_id() == offer.id() {
                         offer.linked().await;
                     } else {
@@ -385,7 +432,7 @@ impl Cells {
 
     async fn guest_identity(self: &Arc<Self>, forced: bool) -> Result<IdentityId, Error> {
         let remembered = self.core.guest.take().await?.id;
-        self.expect(remembered.clone());
+        self.expect(remembered.clone(), Expected::Remembered);
         let refused = forced.then(|| {
             self.known_identity()
                 .or_else(|| self.identity.current().map(|id| (*id).clone()))
@@ -466,6 +513,7 @@ impl Cells {
             };
             let external = matches!(self.login.who, Who::External(_));
             ask.attempt += 1;
+            self.tell_if_lost(&refused.error, &held).await;
             match refused.remedy {
                 Remedy::NewToken if !self.login.is_guest() => {
                     held.reject();
@@ -488,6 +536,21 @@ impl Cells {
                 }
                 _ => return Err(self.explained(refused.error)),
             }
+        }
+    }
+
+    async fn tell_if_lost(&self, error: &Error, held: &Held) {
+        let shown = held.identity.clone().or_else(|| self.known_identity());
+        let shown = shown.or_else(|| self.identity.current().map(|id| IdentityId::clone(&id)));
+        let (Some(gone), Some(identity_id)) = (Gone::of(error), shown) else {
+            return;
+        };
+        // A guest that was linked is not lost.
+        let linked = self.login.is_guest()
+            && matches!(gone, Gone::Forbidden)
+            && self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt);
+        if !linked {
+            self.tell(EventKind::IdentityLost { identity_id });
         }
     }
 
@@ -544,7 +607,7 @@ impl Cells {
             (None, Some(known)) if !recovering => known,
             (None, known) => {
                 if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering {
-                    self.expect(self.stored().await?);
+                    self.expect(self.stored().await?, Expected::Remembered);
                     if let Some(offer) = self.core.guest.offer().await? {
                         return self.linking(held, offer).await;
                     }
@@ -596,7 +659,7 @@ impl Cells {
             Ok(Err(refused))
         }))
         .await??;
-        self.expect(Some(guest.clone()));
+        self.expect(Some(guest.clone()), Expected::Before);
         Ok(self.adopt(exchanged, &guest, held, true).await?)
     }
 
@@ -623,19 +686,11 @@ impl Cells {
             );
         }
         self.remember(&id).await;
-        self.settled.change(|known| {
-            let outcome = match known.expected.take().or_else(|| known.identity.clone()) {
-                None => IdentityOutcome::Created,
-                Some(expected) if expected == id => IdentityOutcome::Kept,
-                Some(from) => IdentityOutcome::Replaced { from },
-            };
-            if known.outcome.is_none() || known.identity.as_ref() != Some(&id) {
-                known.outcome = Some(outcome);
-            }
-            known.identity = Some(id.clone());
-            known.person = held.person.clone();
-        });
         let expires = Expiry::received(now, exchanged.expiration, exchanged.server_date);
+        let mut news = Vec::new();
+        self.settled
+            .change(|known| news = known.adopt(&id, held.person.clone(), expires));
+        news.into_iter().for_each(|what| self.tell(what));
         let pin = (self.epoch != UNPINNED).then(|| sdk::Pinned {
             provider: self.core.id(),
             epoch: self.epoch,

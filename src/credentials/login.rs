@@ -143,6 +143,10 @@ impl Login {
             }
     }
 
+    pub(super) fn is_signed_out(&self) -> bool {
+        matches!(self.who, Who::SignedOut)
+    }
+
     pub(super) fn is_guest(&self) -> bool {
         matches!(self.who, Who::Guest)
     }

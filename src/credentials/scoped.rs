@@ -61,7 +61,7 @@ impl ScopedSessions {
                 Arc::new(move |request| {
                     let known = cache.current().map(|snapshot| snapshot.identity_id.clone());
                     let first = known.is_none();
-                    let cells = Cells::new(Arc::clone(&core), of.login(), UNPINNED, Settled::settled(known));
+                    let cells = Cells::new(Arc::clone(&core), of.login(), UNPINNED, Settled::already(known));
                     let of = Arc::clone(&of);
                     async move {
                         let result = cells.exchange(request).await;

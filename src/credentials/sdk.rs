@@ -3,8 +3,12 @@
 //! The SDK's own cache keeps credentials until they expire and cannot be told that somebody else is signed in; and it resolves
 //! the identity again for each attempt of an operation, so that a retry after a switch would be signed by the next user.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_credential_types::Credentials;
@@ -18,17 +22,16 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Layer, Storable, StoreReplace};
 use aws_types::SdkConfig;
 
-use super::Served;
 use super::exchange::Snapshot;
-use super::session::identity_of;
+use super::{PROVIDER_NAME, Served};
 use crate::error::Error;
 use crate::refresh::Failure;
 
 /// How many foreign resolvers are told apart before they are learnt anew.
 const MAX_KNOWN_RESOLVERS: usize = 256;
 
-/// The session in which an operation was begun. It rides on the credentials, from there on the identity of the first attempt, and
-/// later attempts find it in their config bag.
+/// The session in which an operation was begun. It rides on the identity of the first attempt, and later attempts find it in their
+/// config bag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pinned {
     /// Of which provider the session is.
@@ -40,7 +43,57 @@ impl Storable for Pinned {
     type Storer = StoreReplace<Self>;
 }
 
-/// `credentials`, which carry `pin`, as an identity that pins the operation that is signed with it.
+thread_local! {
+    /// The credentials that were handed out last on this thread.
+    static HANDED_OUT: Cell<Option<HandedOut>> = const { Cell::new(None) };
+}
+
+/// Which credentials, and of which session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HandedOut {
+    pin: Pinned,
+    /// The hash of the access key id.
+    key: u64,
+}
+
+impl HandedOut {
+    pub(super) fn new(credentials: &Credentials, pin: Pinned) -> Self {
+        Self {
+            pin,
+            key: hash(credentials),
+        }
+    }
+
+    /// Leaves word for an identity cache further up the stack: a mark on the credentials themselves would cost an allocation for
+    /// each clone.
+    pub(super) fn announce(self) {
+        HANDED_OUT.try_with(|last| last.set(Some(self))).unwrap_or_default();
+    }
+}
+
+fn hash(credentials: &Credentials) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    credentials.access_key_id().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Awaits `resolution`, and tells which credentials were handed out in the poll that ended it.
+async fn overheard<T>(resolution: impl Future<Output = T>) -> (T, Option<HandedOut>) {
+    let mut resolution = pin!(resolution);
+    let take = || HANDED_OUT.try_with(Cell::take).ok().flatten();
+    poll_fn(|cx| {
+        take();
+        resolution.as_mut().poll(cx).map(|output| (output, take()))
+    })
+    .await
+}
+
+/// Credentials tell their provider's name in their `Debug` form alone; a test holds on to that.
+fn carries_our_name(credentials: &Credentials) -> bool {
+    format!("{credentials:?}").contains(PROVIDER_NAME)
+}
+
+/// `credentials`, which are of `pin`'s session, as an identity that pins the operation that is signed with it.
 pub(super) fn pinned(credentials: Credentials, pin: Pinned) -> Identity {
     let mut layer = Layer::new("CognitoIdentityPoolSession");
     layer.store_put(pin);
@@ -120,7 +173,7 @@ impl ResolveCachedIdentity for OurIdentityCache {
         let pin = self.pin(config);
         let bound = pin.or(self.served.bound);
         if self.partition == Some(partition) {
-            return match self.served.shared.hit(bound, identity_of) {
+            return match self.served.shared.hit(bound, Snapshot::identity) {
                 Some(identity) => IdentityFuture::ready(Ok(identity)),
                 None => IdentityFuture::new(async move {
                     let (_, snapshot) = self.served.shared.serve(bound).await?;
@@ -140,15 +193,15 @@ impl ResolveCachedIdentity for OurIdentityCache {
             if pin.is_some_and(|epoch| epoch != in_force()) {
                 return Err(Error::ended().into());
             }
-            let identity = resolver.resolve_identity(components, config).await?;
-            let credentials = identity.data::<Credentials>();
-            let Some((credentials, pin)) = credentials.and_then(|ours| Some((ours, *ours.get_property::<Pinned>()?)))
-            else {
-                let signs = |ours: &Snapshot| {
-                    credentials.is_some_and(|c| c.access_key_id() == ours.credentials.access_key_id())
-                };
-                // A session without a mark is asked each time, as it would be by no cache at all.
-                if self.served.shared.hit(bound, signs) != Some(true) {
+            let resolution = async { resolver.resolve_identity(components, config).await };
+            let (identity, handed_out) = overheard(resolution).await;
+            let identity = identity?;
+            let Some(credentials) = identity.data::<Credentials>() else {
+                return Ok(identity);
+            };
+            let Some(HandedOut { pin, .. }) = handed_out.filter(|ours| ours.key == hash(credentials)) else {
+                // Ours all the same if somebody kept them in between, who is told of no switch.
+                if !carries_our_name(credentials) {
                     self.learn_foreign(partition);
                 }
                 return Ok(identity);

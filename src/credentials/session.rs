@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_credential_types::provider::{ProvideCredentials, future};
-use aws_smithy_runtime_api::client::identity::{Identity, SharedIdentityCache};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 
+use super::events::EventKind;
 use super::exchange::{Cells, Snapshot};
 use super::login::{Login, Who};
 use super::person::Person;
 use super::{Served, Shared, sdk};
+use crate::clock::Expiry;
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::refresh::{Failure, RefreshCache};
@@ -201,12 +203,67 @@ pub(super) struct Settled {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Known {
     pub(super) identity: Option<IdentityId>,
-    /// What the outcome is measured by: the guest that was offered, or the id that was remembered.
-    pub(super) expected: Option<IdentityId>,
+    /// What the outcome is measured by.
+    pub(super) expected: Option<(IdentityId, Expected)>,
     /// Set by the first exchange; from then on the identity changes no more, except where the service asks for it.
     pub(super) outcome: Option<IdentityOutcome>,
     /// Whom the tokens were about that Cognito accepted last.
     pub(super) person: Person,
+    /// The end of the credentials that came last.
+    pub(super) expires: Option<Expiry>,
+    /// The last refresh failed for want of a sign-in.
+    pub(super) needs_sign_in: bool,
+}
+
+/// Whose the identity is that is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It was in force before the change of login: the guest's that is offered, or the user's who signs in with one provider more.
+    Before,
+    /// It was remembered: that it is the same is no news.
+    Remembered,
+}
+
+impl Known {
+    /// Takes `id` as the session's, and answers what is to be told of it.
+    pub(super) fn adopt(&mut self, id: &IdentityId, person: Person, expires: Expiry) -> Vec<EventKind> {
+        let first = self.outcome.is_none();
+        let before = self.identity.take().filter(|_| !first);
+        let expected = self.expected.take().or(before.map(|id| (id, Expected::Remembered)));
+        let (identity_id, mut news) = (id.clone(), Vec::new());
+        if first {
+            news.push(EventKind::SignedIn {
+                identity_id: identity_id.clone(),
+            });
+        }
+        let outcome = match expected {
+            None => IdentityOutcome::Created,
+            Some((expected, as_whose)) if expected == *id => {
+                if as_whose == Expected::Before {
+                    news.push(EventKind::IdentityKept { identity_id });
+                }
+                IdentityOutcome::Kept
+            }
+            Some((from, _)) => {
+                news.push(EventKind::IdentityReplaced {
+                    from: from.clone(),
+                    to: identity_id,
+                });
+                IdentityOutcome::Replaced { from }
+            }
+        };
+        if news.is_empty() {
+            news.push(EventKind::Refreshed);
+        }
+        if first || matches!(outcome, IdentityOutcome::Replaced { .. }) {
+            self.outcome = Some(outcome);
+        }
+        self.identity = Some(id.clone());
+        self.person = person;
+        self.expires = Some(expires);
+        self.needs_sign_in = false;
+        news
+    }
 }
 
 impl Settled {
@@ -214,7 +271,7 @@ impl Settled {
     pub(super) fn expecting(identity: Option<IdentityId>) -> Arc<Self> {
         Arc::new(Self {
             known: Mutex::new(Known {
-                expected: identity.clone(),
+                expected: identity.clone().map(|id| (id, Expected::Before)),
                 identity,
                 ..Known::default()
             }),
@@ -223,7 +280,7 @@ impl Settled {
     }
 
     /// Of a user whose identity is settled, if it is known.
-    pub(super) fn settled(identity: Option<IdentityId>) -> Arc<Self> {
+    pub(super) fn already(identity: Option<IdentityId>) -> Arc<Self> {
         let outcome = identity.is_some().then_some(IdentityOutcome::Kept);
         Arc::new(Self {
             known: Mutex::new(Known {
@@ -296,14 +353,4 @@ impl Failure for Error {
         )
         .with_hint("compare the service's `Date` with the expiration that it sent")
     }
-}
-
-/// What a hit reads from a snapshot, without a copy of the rest.
-pub(super) fn credentials_of(snapshot: &Snapshot) -> aws_credential_types::Credentials {
-    snapshot.credentials.clone()
-}
-
-/// As [`credentials_of`], in the form that an identity cache answers.
-pub(super) fn identity_of(snapshot: &Snapshot) -> Identity {
-    snapshot.identity()
 }

@@ -6,15 +6,13 @@ use std::time::{Duration, SystemTime};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::DateTime;
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::date_time::Format;
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
-use zeroize::Zeroizing;
 
 use crate::developer::DeveloperIdentity;
 use crate::error::BackendError;
+use crate::service::http::{Cut, body};
 
 /// An answer is no longer than this. A token has 50,000 characters at most.
 const LONGEST: usize = 64 * 1024;
@@ -80,7 +78,11 @@ pub(super) async fn read(response: HttpResponse, now: SystemTime) -> Result<Answ
     let refused = refused.or_else(|| not_json(response.headers()));
     let identity = match refused {
         Some(refused) => Err(refused),
-        None => whole(response.into_body()).await.and_then(|json| parse(&json)),
+        None => match body(response, LONGEST).await {
+            Ok(json) => parse(&json),
+            Err(Cut::TooLong) => Err(Unusable::TooLarge),
+            Err(Cut::BrokenOff { after }) => Err(Unusable::BrokenOff(after)),
+        },
     };
     identity
         .map(Answer::Identity)
@@ -99,19 +101,6 @@ fn not_json(headers: &Headers) -> Option<Unusable> {
         .to_ascii_lowercase();
     let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     (!is_json).then(|| Unusable::NotJson(essence.chars().take(40).collect()))
-}
-
-async fn whole(body: SdkBody) -> Result<Zeroizing<Vec<u8>>, Unusable> {
-    let mut body = ByteStream::new(body);
-    let mut bytes = Zeroizing::new(Vec::new());
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|_| Unusable::BrokenOff(bytes.len()))?;
-        if bytes.len().saturating_add(chunk.len()) > LONGEST {
-            return Err(Unusable::TooLarge);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }
 
 /// serde's own texts quote what they stumble over.

@@ -23,7 +23,7 @@ use super::roles::{LocalRole, Roles};
 use super::sessions::{LocalAssumeRole, Mint, Upstream};
 use super::throttle::Throttle;
 use super::tokens::KeyRing;
-use super::{model, shapes};
+use super::{model, pools_file, shapes};
 
 /// The life of credentials of the enhanced flow.
 const CREDENTIALS_SECONDS: i64 = 3600;
@@ -58,6 +58,7 @@ pub struct LocalIdentityPoolBuilder {
     allow_classic_flow: Option<bool>,
     roles: Option<BTreeMap<String, String>>,
     registered: Roles,
+    further: Vec<Pool>,
     options: Options,
     port: u16,
     time: SharedTimeSource,
@@ -88,6 +89,7 @@ impl LocalIdentityPoolBuilder {
             allow_classic_flow: None,
             roles: None,
             registered: Roles::default(),
+            further: Vec::new(),
             options: Options::default(),
             port: 0,
             time: SharedTimeSource::default(),
@@ -159,6 +161,47 @@ impl LocalIdentityPoolBuilder {
     pub fn role(mut self, role: LocalRole) -> Self {
         self.registered.0.insert(role.arn.clone(), role);
         self
+    }
+
+    /// Adds the pools and roles of a pools file, JSON with AWS's own member names:
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use cognito_identity_pool::LocalIdentityPool;
+    ///
+    /// let builder = LocalIdentityPool::builder().pools_file(
+    ///     r#"{
+    ///       "IdentityPools": [{
+    ///         "IdentityPoolId": "us-east-1:11111111-2222-3333-4444-555555555555",
+    ///         "IdentityPoolName": "second",
+    ///         "AllowUnauthenticatedIdentities": true,
+    ///         "Roles": { "unauthenticated": "arn:aws:iam::123456789012:role/guest" }
+    ///       }],
+    ///       "Roles": [{
+    ///         "RoleArn": "arn:aws:iam::123456789012:role/guest",
+    ///         "TrustPolicy": { "Statement": [{
+    ///           "Effect": "Allow",
+    ///           "Principal": { "Federated": "cognito-identity.amazonaws.com" },
+    ///           "Action": "sts:AssumeRoleWithWebIdentity"
+    ///         }] },
+    ///         "MaxSessionDuration": 7200
+    ///       }]
+    ///     }"#,
+    /// )?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError::Setting`] if it is no such file, or a pool is one that Cognito refuses.
+    pub fn pools_file(mut self, text: &str) -> Result<Self, LocalPoolError> {
+        let (pools, roles) = pools_file::read(text)?;
+        self.further.extend(pools);
+        self.registered
+            .0
+            .extend(roles.into_iter().map(|role| (role.arn.clone(), role)));
+        Ok(self)
     }
 
     /// Refuses what exceeds the documented quotas, each second of the time source. Off by default.
@@ -306,6 +349,12 @@ impl LocalIdentityPoolBuilder {
         let mut state = State::default();
         settings.check()?;
         let roles = self.roles.unwrap_or_else(|| default_roles(&self.account_id));
+        for pool in self.further {
+            in_region(&pool.settings.identity_pool_id, &self.region)?;
+            state
+                .add_pool(pool)
+                .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
+        }
         state
             .add_pool(Pool {
                 settings,
@@ -360,6 +409,15 @@ impl PoolSettings {
             _ => Map::new(),
         };
         shapes::check(model::UPDATE_POOL, &input).map_err(|refusal| LocalPoolError::Setting(refusal.message))
+    }
+}
+
+fn in_region(pool_id: &str, region: &str) -> Result<(), LocalPoolError> {
+    match pool_id.split(':').next() == Some(region) {
+        true => Ok(()),
+        false => Err(LocalPoolError::Setting(
+            "the pool id does not begin with the region".to_owned(),
+        )),
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde_json::Value;
@@ -26,7 +28,7 @@ pub enum LocalFault {
     ConnectionReset,
     /// The request takes effect, and half of the answer arrives.
     HalfResponse,
-    /// Another status with an empty body, such as 500 or 503.
+    /// Another status with an empty body, such as 500 or 503. The request has no effect.
     Status(u16),
     /// A refusal in the service's form, made by [`LocalFault::refuse`].
     Refuse(RefusedError),
@@ -91,10 +93,25 @@ impl LocalFault {
         }
     }
 
+    /// The same for the results of STS.
+    pub(super) fn alter_xml(&self, result: &mut String, now: i64, new_id: impl FnOnce() -> String) {
+        match self {
+            Self::ExpiredCredentials => {
+                let expired = DateTime::from_secs(now - 1).fmt(Format::DateTime).unwrap_or_default();
+                replace(result, "Expiration", &expired);
+            }
+            Self::OtherIdentity => replace(result, "SubjectFromWebIdentityToken", &new_id()),
+            Self::WithoutMember(member) => {
+                replace(result, member, "");
+                *result = result.replace(&format!("<{member}></{member}>"), "");
+            }
+            _ => {}
+        }
+    }
+
     /// Changes how it arrives.
     pub(super) fn distort(&self, response: &mut Response<Bytes>) {
         match self {
-            Self::Status(status) => *response = super::wire::response(*status, "text/plain", ""),
             Self::MalformedBody => {
                 let half = response.body().len() / 2;
                 *response.body_mut() = response.body().slice(..half);
@@ -106,6 +123,16 @@ impl LocalFault {
             }
             _ => {}
         }
+    }
+}
+
+/// Replaces what the first element of this name holds.
+fn replace(xml: &mut String, element: &str, text: &str) {
+    let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+    if let Some(start) = xml.find(&open).map(|at| at + open.len())
+        && let Some(length) = xml[start..].find(&close)
+    {
+        xml.replace_range(start..start + length, text);
     }
 }
 

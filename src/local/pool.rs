@@ -12,6 +12,7 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use bytes::Bytes;
 use secrecy::ExposeSecret;
+use tokio::runtime::Handle;
 
 use super::builder::{LocalIdentityPoolBuilder, LocalPoolError};
 use super::client::InProcess;
@@ -253,10 +254,13 @@ impl LocalIdentityPool {
     ///
     /// A dropped call may or may not have taken effect.
     pub async fn respond(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, LocalPoolError> {
-        let sleep = SharedAsyncSleep::new(TokioSleep::new());
+        // Where there is no runtime, nothing can wait, and tokio's sleep would panic.
+        let sleep = Handle::try_current()
+            .is_ok()
+            .then(|| SharedAsyncSleep::new(TokioSleep::new()));
         self.inner
             .core
-            .respond(&request, Some(sleep))
+            .respond(&request, sleep)
             .await
             .map_err(|_| LocalPoolError::Cut)
     }

@@ -17,7 +17,7 @@ pub struct LocalRequest {
     pub service: &'static str,
     /// The operation, such as `GetCredentialsForIdentity`; the path for a plain HTTP request.
     pub operation: String,
-    /// The HTTP status of the answer.
+    /// The HTTP status of the answer; 0 if a fault let none come.
     pub status: u16,
     /// The error type of the answer, if it was one.
     pub error: Option<&'static str>,

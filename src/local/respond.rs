@@ -17,13 +17,32 @@ use super::sigv4::Scope;
 use super::tokens::Algorithm;
 use super::{admin, shapes, sts, wire};
 
-/// What was decided, before it has a form.
+/// What was decided.
 pub(super) enum Answer {
-    Json(Value),
-    Xml(String),
+    Ready(Content),
     /// Credentials, which may have to be fetched from elsewhere.
     Credentials(Box<Session>),
+}
+
+/// What is answered, before it has the form of a protocol.
+pub(super) enum Content {
+    Json(Value),
+    Xml(String),
     Plain(Response<Bytes>),
+}
+
+impl Answer {
+    pub(super) fn json(value: Value) -> Self {
+        Self::Ready(Content::Json(value))
+    }
+
+    pub(super) fn xml(result: String) -> Self {
+        Self::Ready(Content::Xml(result))
+    }
+
+    fn plain(response: Response<Bytes>) -> Self {
+        Self::Ready(Content::Plain(response))
+    }
 }
 
 /// How a request speaks, and what it asks for.
@@ -36,11 +55,13 @@ enum Spoken<'a> {
 impl<'a> Spoken<'a> {
     fn new(request: &'a Request<Bytes>) -> Self {
         let headers = request.headers();
-        if request.method() == Method::POST && wire::is_json(headers) {
+        // Both services have one path.
+        let posted = request.method() == Method::POST && matches!(request.uri().path(), "/" | "");
+        if posted && wire::is_json(headers) {
             Self::Json {
                 operation: wire::operation(headers).unwrap_or_default(),
             }
-        } else if request.method() == Method::POST && sts::is_form(headers) {
+        } else if posted && sts::is_form(headers) {
             Self::Query(sts::Form::parse(request.body()))
         } else {
             Self::Plain
@@ -74,30 +95,41 @@ impl Core {
                     sleep.sleep(*wait).await;
                 }
             }
-            Some(LocalFault::Hang) => std::future::pending().await,
-            Some(LocalFault::ConnectionReset) => return Err(Cut::Reset),
+            Some(LocalFault::Hang) => {
+                self.unanswered(record);
+                return std::future::pending().await;
+            }
+            Some(LocalFault::ConnectionReset) => {
+                self.unanswered(record);
+                return Err(Cut::Reset);
+            }
             Some(LocalFault::RotateKeys { keep_old }) => self.keys.rotate(*keep_old),
             _ => {}
         }
         let answer = match &fault {
             Some(LocalFault::Refuse(error)) => Err(refusal(error)),
+            Some(LocalFault::Status(status)) => Ok(Answer::plain(wire::response(*status, "text/plain", ""))),
             _ => self.decide(request, &spoken, now, &mut record),
         };
-        let answer = match answer {
+        let content = match answer {
             Ok(Answer::Credentials(session)) => self.make(*session, &spoken, &mut record).await,
-            other => other,
+            Ok(Answer::Ready(content)) => Ok(content),
+            Err(refusal) => Err(refusal),
         };
-        let mut response = match answer {
-            Ok(Answer::Plain(response)) => response,
-            Ok(Answer::Json(mut value)) => {
+        let mut response = match content {
+            Ok(Content::Plain(response)) => response,
+            Ok(Content::Json(mut value)) => {
                 if let Some(fault) = &fault {
                     fault.alter(&mut value, epoch(now), || operations::new_id(self));
                 }
                 wire::success(&value)
             }
-            Ok(Answer::Xml(result)) => sts::success(operation, &result, &record.request_id),
-            // Only `make` consumes credentials, and it is done.
-            Ok(Answer::Credentials(_)) => wire::response(500, "text/plain", ""),
+            Ok(Content::Xml(mut result)) => {
+                if let Some(fault) = &fault {
+                    fault.alter_xml(&mut result, seconds(now), || operations::new_id(self));
+                }
+                sts::success(operation, &result, &record.request_id)
+            }
             Err(refusal) => {
                 record.error = Some(refusal.error());
                 record.rule = Some(refusal.id());
@@ -123,6 +155,12 @@ impl Core {
         }
     }
 
+    /// Keeps a request that never got an answer.
+    fn unanswered(&self, mut record: LocalRequest) {
+        record.status = 0;
+        self.records.add(record);
+    }
+
     fn decide(
         &self,
         request: &Request<Bytes>,
@@ -134,11 +172,11 @@ impl Core {
             Spoken::Json { operation } => self.operate(request, operation, now, record),
             Spoken::Query(form) => sts::answer(self, request, form, now, record),
             Spoken::Plain if request.method() == Method::OPTIONS && self.settings.cors => {
-                Ok(Answer::Plain(wire::preflight()))
+                Ok(Answer::plain(wire::preflight()))
             }
             Spoken::Plain => self
                 .document(request)
-                .map(Answer::Plain)
+                .map(Answer::plain)
                 .ok_or_else(|| Rule::NotFound.into()),
         }
     }
@@ -179,7 +217,7 @@ impl Core {
     }
 
     /// Makes the credentials of a session, here or where the pool was told to get them.
-    async fn make(&self, session: Session, spoken: &Spoken<'_>, record: &mut LocalRequest) -> Result<Answer, Refusal> {
+    async fn make(&self, session: Session, spoken: &Spoken<'_>, record: &mut LocalRequest) -> Result<Content, Refusal> {
         let minted = match &self.upstream {
             None => self
                 .mint
@@ -196,8 +234,8 @@ impl Core {
         };
         record.issued_access_key_id = Some(minted.access_key_id.clone());
         Ok(match spoken {
-            Spoken::Query(_) => Answer::Xml(sts::credentials(self, &session, &minted)),
-            _ => Answer::Json(sign_in::credentials(&session.identity_id, &minted)),
+            Spoken::Query(_) => Content::Xml(sts::credentials(self, &session, &minted)),
+            _ => Content::Json(sign_in::credentials(&session.identity_id, &minted)),
         })
     }
 

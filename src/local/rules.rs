@@ -317,6 +317,8 @@ rules! {
             "Requests a second over all pools: GetId 25, GetOpenIdToken and GetCredentialsForIdentity 200, GetOpenIdTokenForDeveloperIdentity 50, DeleteIdentities 10, ListIdentities 5, tags 5, 5 and 10; others (assumed) 5. Off unless switched on.";
         Cors: Observed,
             "Any origin may call; x-amzn-RequestId, x-amzn-ErrorType, x-amzn-ErrorMessage and Date are exposed.";
+        NotSimulated: Assumed,
+            "SAML logins (refused as an unsupported provider), ServerSideTokenCheck, the client ids of IAM OIDC providers, session policies (checked to be JSON, not evaluated), the enhanced flow's scope-down policy for guests, and IAM policies beyond the operations that the builder denies.";
         ListOrder: Assumed,
             "Lists are in the order of creation; LookupDeveloperIdentity answers up to 60 a page.";
     }

@@ -70,7 +70,7 @@ pub(super) fn answer(
     record: &mut LocalRequest,
 ) -> Result<Answer, Refusal> {
     match form.action() {
-        "GetCallerIdentity" => caller_identity(core, request, now, record).map(Answer::Xml),
+        "GetCallerIdentity" => caller_identity(core, request, now, record).map(Answer::xml),
         "AssumeRoleWithWebIdentity" => assume_role(core, form, now, record),
         action => Err(Rule::StsUnknownAction.refuse(&[&action, &form.get("Version").unwrap_or_default()])),
     }

@@ -268,11 +268,13 @@ impl<O: Clone + Send + 'static> Future for Wait<'_, O> {
             cabin.next_waiter = key.wrapping_add(1);
             self.key = Some(key);
         }
-        cabin.waiters.insert(key, cx.waker().clone());
-        if matches!(cabin.pilot, Pilot::Task(_)) {
+        let before = cabin.waiters.insert(key, cx.waker().clone());
+        let has_driver = matches!(cabin.pilot, Pilot::Task(_));
+        drop(cabin);
+        drop(before);
+        if has_driver {
             return Poll::Pending;
         }
-        drop(cabin);
         self.flight.poll_load_for_waiters();
         lock(&self.flight.cabin).end.clone().map_or(Poll::Pending, Poll::Ready)
     }
@@ -281,15 +283,10 @@ impl<O: Clone + Send + 'static> Future for Wait<'_, O> {
 impl<O: Clone + Send + 'static> Drop for Wait<'_, O> {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
-        let mut cabin = lock(&self.flight.cabin);
-        cabin.waiters.remove(&key);
-        // The load's last wake-up may have been meant for this caller; another one has to follow it up.
-        let heirs = match cabin.pilot {
-            Pilot::Callers => cabin.take_wakers(),
-            Pilot::Task(_) => Vec::new(),
-        };
-        drop(cabin);
-        heirs.into_iter().for_each(Waker::wake);
+        // A wake-up of the load that was meant for this caller has reached all the others, too. The waker may be the last
+        // that keeps a task: it is dropped after the lock.
+        let waker = lock(&self.flight.cabin).waiters.remove(&key);
+        drop(waker);
     }
 }
 
@@ -312,8 +309,9 @@ impl<O: Clone + Send + 'static> Future for Driver<O> {
             return Poll::Ready(());
         }
         // Kept so that a flight that is ended by others does not leave this task behind for good.
-        cabin.pilot = Pilot::Task(Some(cx.waker().clone()));
+        let before = std::mem::replace(&mut cabin.pilot, Pilot::Task(Some(cx.waker().clone())));
         drop(cabin);
+        drop(before);
         self.0.poll_load(cx);
         if self.0.is_over() {
             Poll::Ready(())

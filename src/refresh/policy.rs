@@ -66,6 +66,11 @@ impl Default for RefreshPolicy {
 
 impl RefreshPolicy {
     /// Starts from the default policy.
+    ///
+    /// ```
+    /// let policy = cognito_identity_pool::RefreshPolicy::builder().background_refresh(true).build();
+    /// # drop(policy);
+    /// ```
     pub fn builder() -> RefreshPolicyBuilder {
         RefreshPolicyBuilder {
             policy: Self::default(),
@@ -179,7 +184,23 @@ impl Jitter {
     }
 }
 
-/// Builds a [`RefreshPolicy`].
+/// Builds a [`RefreshPolicy`]. What is not set stays as the default policy has it.
+///
+/// ```
+/// use std::time::Duration;
+/// use cognito_identity_pool::RefreshPolicy;
+///
+/// let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+/// let policy = RefreshPolicy::builder()
+///     .advisory_window(minutes(20))
+///     .mandatory_window(minutes(2))
+///     .backoff(minutes(1)..=minutes(3))
+///     .load_timeout(Duration::from_secs(30))
+///     .serve_expired(true)
+///     .background_refresh(true)
+///     .build();
+/// # drop(policy);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RefreshPolicyBuilder {

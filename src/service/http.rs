@@ -1,5 +1,7 @@
-//! A plain `GET` through the app's HTTP client, for what Cognito publishes.
+//! Plain HTTP through the app's client: for what Cognito publishes, and for a backend of the app's own.
 
+use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -12,41 +14,55 @@ use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnectorSettings, SharedHttpClient};
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
 use aws_smithy_runtime_api::client::runtime_plugin::RuntimePlugin;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_types::SdkConfig;
 use futures_util::future::{Either, select};
+use http::Uri;
+use zeroize::Zeroizing;
 
 use super::{sleep_impl, time_source};
 use crate::clock::Timer;
 use crate::error::{Error, ErrorKind};
 use aws_sdk_cognitoidentity::config::IdentityCache;
 
-/// A URL that can be fetched again and again.
+/// The app's HTTP client, or the SDK's own, outside any AWS operation: nothing is logged, repeated or added to a request.
 #[derive(Debug, Clone)]
-pub(crate) struct Fetch {
-    url: String,
+pub(crate) struct Http {
     client: SharedHttpClient,
     components: RuntimeComponents,
     settings: HttpConnectorSettings,
     timer: Timer,
 }
 
-/// From connecting to the last byte.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Why no answer was waited for any longer.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    Late,
+    /// There is no runtime to wait with.
+    NoRuntime,
+}
 
-impl Fetch {
-    /// `url` was checked.
-    pub(crate) fn new(url: String, app: Option<&SdkConfig>) -> Result<Self, Error> {
-        let client = app.and_then(SdkConfig::http_client).or_else(default_client).ok_or_else(|| {
+/// Why a body is not whole.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    BrokenOff { after: usize },
+    TooLong,
+}
+
+impl Http {
+    /// Through `client` if it is given, else through the app's.
+    pub(crate) fn new(app: Option<&SdkConfig>, client: Option<SharedHttpClient>) -> Result<Self, Error> {
+        let client = client.or_else(|| app.and_then(SdkConfig::http_client)).or_else(default_client).ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "there is no HTTP client")
                 .with_hint("enable the feature `default-https-client`, or set an http_client in the SdkConfig that is passed to `configure`")
         })?;
         let sleep: SharedAsyncSleep = sleep_impl(app)?;
         // A client reads time and sleep alone of it, but there is no such set without the rest.
-        let components = RuntimeComponents::builder("Fetch")
+        let components = RuntimeComponents::builder("Http")
             .with_http_client(Some(client.clone()))
             .with_sleep_impl(Some(sleep.clone()))
             .with_time_source(Some(time_source(app)))
@@ -64,7 +80,6 @@ impl Fetch {
             .connect_timeout(Duration::from_millis(3_100))
             .build();
         Ok(Self {
-            url,
             client,
             components,
             settings,
@@ -72,28 +87,88 @@ impl Fetch {
         })
     }
 
-    /// What is there, at most `longest` bytes. Redirects are not followed.
-    pub(crate) async fn get(&self, longest: usize) -> Result<Vec<u8>, Error> {
-        let Some(late) = self.timer.after(TIMEOUT) else {
-            return Err(Error::new(ErrorKind::Runtime, "there is no runtime to wait with"));
-        };
-        match select(pin!(self.fetch(longest)), late).await {
-            Either::Left((fetched, _)) => fetched,
-            Either::Right(_) => Err(Error::new(
+    /// One request. Redirects are not followed.
+    pub(crate) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let connector = self.client.http_connector(&self.settings, &self.components);
+        connector.call(request).await
+    }
+
+    /// What `exchange` comes to, from connecting to the last byte.
+    pub(crate) async fn within<T>(&self, limit: Duration, exchange: impl Future<Output = T>) -> Result<T, Unanswered> {
+        let late = self.timer.after(limit).ok_or(Unanswered::NoRuntime)?;
+        match select(pin!(exchange), late).await {
+            Either::Left((answer, _)) => Ok(answer),
+            Either::Right(_) => Err(Unanswered::Late),
+        }
+    }
+}
+
+/// The body of a response, at most `longest` bytes of it.
+pub(crate) async fn body(response: HttpResponse, longest: usize) -> Result<Zeroizing<Vec<u8>>, Cut> {
+    let mut body = ByteStream::new(response.into_body());
+    let mut bytes = Zeroizing::new(Vec::new());
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| Cut::BrokenOff { after: bytes.len() })?;
+        if bytes.len().saturating_add(chunk.len()) > longest {
+            return Err(Cut::TooLong);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Whether what is sent to `uri` can be read by nobody on the way: `https`, or this machine.
+pub(crate) fn is_private(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    match uri.scheme_str() {
+        Some("https") => !host.is_empty(),
+        Some("http") => {
+            let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+        }
+        _ => false,
+    }
+}
+
+/// A URL that can be fetched again and again.
+#[cfg(feature = "verify")]
+#[derive(Debug, Clone)]
+pub(crate) struct Fetch {
+    url: String,
+    http: Http,
+}
+
+#[cfg(feature = "verify")]
+impl Fetch {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// `url` was checked.
+    pub(crate) fn new(url: String, app: Option<&SdkConfig>) -> Result<Self, Error> {
+        Ok(Self {
+            url,
+            http: Http::new(app, None)?,
+        })
+    }
+
+    /// What is there, at most `longest` bytes.
+    pub(crate) async fn get(&self, longest: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match self.http.within(Self::TIMEOUT, self.fetch(longest)).await {
+            Ok(fetched) => fetched,
+            Err(Unanswered::NoRuntime) => Err(Error::new(ErrorKind::Runtime, "there is no runtime to wait with")),
+            Err(Unanswered::Late) => Err(Error::new(
                 ErrorKind::Timeout,
                 format!("{} did not answer within 5 s", self.url),
             )),
         }
     }
 
-    async fn fetch(&self, longest: usize) -> Result<Vec<u8>, Error> {
+    async fn fetch(&self, longest: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut request = HttpRequest::empty();
         request.set_uri(self.url.as_str()).map_err(|error| {
             Error::new(ErrorKind::Configuration, format!("{} is no URL", self.url)).caused_by(&error)
         })?;
         request.headers_mut().insert("accept", "application/json");
-        let connector = self.client.http_connector(&self.settings, &self.components);
-        let response = connector.call(request).await.map_err(|error| {
+        let response = self.http.send(request).await.map_err(|error| {
             let kind = if error.is_timeout() {
                 ErrorKind::Timeout
             } else {
@@ -110,20 +185,16 @@ impl Fetch {
             };
             return Err(Error::new(kind, format!("{} answered HTTP status {status}", self.url)));
         }
-        let mut body = ByteStream::new(response.into_body());
-        let mut bytes = Vec::new();
-        while let Some(chunk) = body.next().await {
-            let chunk =
-                chunk.map_err(|_| Error::new(ErrorKind::Transport, format!("the answer of {} broke off", self.url)))?;
-            if bytes.len().saturating_add(chunk.len()) > longest {
-                return Err(Error::new(
-                    ErrorKind::InvalidResponse,
-                    format!("the answer of {} is longer than {longest} bytes", self.url),
-                ));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+        body(response, longest).await.map_err(|cut| match cut {
+            Cut::BrokenOff { after } => Error::new(
+                ErrorKind::Transport,
+                format!("the answer of {} broke off after {after} bytes", self.url),
+            ),
+            Cut::TooLong => Error::new(
+                ErrorKind::InvalidResponse,
+                format!("the answer of {} is longer than {longest} bytes", self.url),
+            ),
+        })
     }
 }
 
@@ -132,4 +203,44 @@ fn default_client() -> Option<SharedHttpClient> {
     default_http_client_plugin_v2(BehaviorVersion::latest())?
         .runtime_components(&RuntimeComponentsBuilder::new("default"))
         .http_client()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_this_machine_are_private() {
+        let is_private = |url: &str| url.parse().is_ok_and(|uri| is_private(&uri));
+        for url in [
+            "https://api.example.com/aws/identity",
+            "https://api.example.com:8443/aws/identity?v=1",
+            "http://localhost:3000/aws/identity",
+            "http://LOCALHOST/x",
+            "http://127.0.0.1:3000/",
+            "http://127.8.9.1/",
+            "http://[::1]:3000/",
+        ] {
+            assert!(is_private(url), "{url}");
+        }
+        for url in [
+            "http://api.example.com/",
+            "http://localhost.example.com/",
+            "http://127.0.0.1.example.com/",
+            "http://10.0.0.1/",
+            "http://0.0.0.0/",
+            "http://[::]/",
+            "http://2130706433/",
+            "ftp://localhost/",
+            "ws://localhost/",
+            "/aws/identity",
+            "api.example.com",
+            "",
+            "https://",
+            "https:///path",
+            "not a url",
+        ] {
+            assert!(!is_private(url), "{url}");
+        }
+    }
 }

@@ -197,6 +197,16 @@ fn sharpen(row: &mut Row, code: Option<&str>, facts: &Facts<'_>, found: &[Findin
             row.kind = ErrorKind::Configuration;
             row.remedy = Remedy::None;
         }
+        // Cognito that cannot verify what it issued itself has trouble of its own: what is still valid is served on.
+        Remedy::NewToken
+            if row
+                .causes
+                .iter()
+                .any(|(kind, _)| *kind == CauseKind::SignatureNotVerified) =>
+        {
+            let issued_by_cognito = |shown: &Shown| shown.claims.as_ref()?.cognito_issuer_host().map(drop);
+            row.passes = facts.logins.iter().any(|shown| issued_by_cognito(shown).is_some());
+        }
         _ => {}
     }
 }

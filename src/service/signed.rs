@@ -134,8 +134,8 @@ impl SignedService {
             request = request.principal_tags(key, value);
         }
         let facts = || Facts::new(external().collect(), ask.identity_id, self.time_source.now());
-        let output = request
-            .send()
+        // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
+        let output = Box::pin(request.send())
             .await
             .map_err(|error| self.refused(OPERATION, &error, facts()))?;
         let request_id = output.request_id().map(str::to_owned);

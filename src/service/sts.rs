@@ -32,7 +32,7 @@ impl IdentityService {
             let facts = proof.facts(Some(identity_id), self.time_source.now());
             facts.in_region(self.region.as_deref())
         };
-        let sent = request.send().await;
+        let sent = Box::pin(request.send()).await;
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
@@ -99,7 +99,7 @@ impl StsService {
             let host = own.map_or_else(|| self.pool.issuer_host(), str::to_owned);
             Facts::new(vec![(&*host, token)], Some(ask.identity_id), self.time_source.now())
         };
-        let sent = request.customize().interceptor(date.clone()).send().await;
+        let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
         let output = sent.map_err(|error| refused(&self.pool, ASSUME_ROLE, &error, facts()))?;
         let subject = output.subject_from_web_identity_token;
         if subject.is_some_and(|subject| subject != ask.identity_id.as_str()) {

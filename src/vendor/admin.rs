@@ -567,3 +567,6 @@ fn endless(operation: &'static str) -> Error {
         format!("{operation} answers the same page again and again"),
     )
 }
+
+#[cfg(test)]
+mod tests;

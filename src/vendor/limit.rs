@@ -11,7 +11,18 @@ use std::time::Duration;
 pub(super) struct Bucket {
     interval: u64,
     depth: u64,
-    full_at: Mutex<u64>,
+    state: Mutex<State>,
+}
+
+/// A clock that jumps back by more than this was set.
+const SET_BACK: u64 = 1_000_000_000;
+
+/// In nanoseconds since a fixed moment.
+#[derive(Debug, Default)]
+struct State {
+    full_at: u64,
+    /// When something was taken last, to notice a clock that was set back.
+    last: u64,
 }
 
 impl Bucket {
@@ -20,7 +31,7 @@ impl Bucket {
         Self {
             interval,
             depth: interval.saturating_mul(u64::from(per_second.get())),
-            full_at: Mutex::new(0),
+            state: Mutex::default(),
         }
     }
 
@@ -33,23 +44,27 @@ impl Bucket {
     }
 
     /// Takes one at `now` (time since any fixed moment): how long to wait for it, or, if that is longer than `patience`,
-    /// nothing is taken and the error says when to come again. `patience` is the same in every call.
+    /// nothing is taken and the error says when to come again.
     pub(super) fn take(&self, now: Duration, patience: Duration) -> Result<Duration, Duration> {
         let now = nanos(now);
-        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // More debt than can be made: the clock was set back.
-        let most = self.depth.saturating_add(nanos(patience)).saturating_add(self.interval);
-        let from = if full_at.saturating_sub(now) > most {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Callers may arrive in another order than they read the clock. More than that, and it was set back: what was taken
+        // stays taken, and nothing more.
+        let back = state.last.saturating_sub(now);
+        let now = if back > SET_BACK {
+            state.full_at = state.full_at.saturating_sub(back);
             now
         } else {
-            (*full_at).max(now)
+            now.max(state.last)
         };
+        state.last = now;
+        let from = state.full_at.max(now);
         let next = from.saturating_add(self.interval);
         let wait = Duration::from_nanos(next.saturating_sub(now).saturating_sub(self.depth));
         if wait > patience {
             return Err(wait);
         }
-        *full_at = next;
+        state.full_at = next;
         Ok(wait)
     }
 }
@@ -106,10 +121,33 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_close_the_bucket() {
+    fn the_impatient_are_not_let_through_because_others_wait() {
+        let bucket = bucket(10);
+        for _ in 0..10 {
+            bucket.take(NOW, Duration::ZERO).unwrap();
+        }
+        for _ in 0..100 {
+            bucket.take(NOW, Duration::from_secs(60)).unwrap();
+        }
+        assert_eq!(bucket.take(NOW, Duration::ZERO), Err(Duration::from_millis(10_100)));
+    }
+
+    #[test]
+    fn callers_out_of_order_take_no_more_than_the_rate() {
+        let bucket = bucket(10);
+        let through = (0..10_000u64).filter(|n| {
+            // Each pair comes in the wrong order, a millisecond apart.
+            bucket.take(NOW + Duration::from_millis(n ^ 1), Duration::ZERO).is_ok()
+        });
+        assert_eq!(through.count(), 10 + 10 * 10 - 1);
+    }
+
+    #[test]
+    fn a_clock_set_back_neither_closes_nor_refills_the_bucket() {
         let bucket = bucket(1);
         bucket.take(NOW, Duration::ZERO).unwrap();
-        assert_eq!(bucket.take(Duration::ZERO, Duration::ZERO), Ok(Duration::ZERO));
+        assert_eq!(bucket.take(Duration::ZERO, Duration::ZERO), Err(Duration::from_secs(1)));
+        assert_eq!(bucket.take(Duration::from_secs(1), Duration::ZERO), Ok(Duration::ZERO));
         assert!(bucket.take(Duration::MAX, Duration::ZERO).is_ok());
     }
 }

@@ -17,15 +17,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::*;
 use crate::token::TokenDuration;
 
-const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
-const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
+pub(super) const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
+pub(super) const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
 const NOW: u64 = 1_790_000_000;
 
 #[derive(Debug, Clone)]
-struct Told(Arc<Mutex<SystemTime>>);
+pub(super) struct Told(Arc<Mutex<SystemTime>>);
 
 impl Told {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_secs(NOW))))
     }
 
@@ -40,7 +40,7 @@ impl TimeSource for Told {
     }
 }
 
-fn user(id: &str) -> DeveloperUserId {
+pub(super) fn user(id: &str) -> DeveloperUserId {
     DeveloperUserId::new(id).unwrap()
 }
 
@@ -53,11 +53,11 @@ fn good() -> (u16, String) {
     (200, format!(r#"{{"IdentityId":"{ID}","Token":"{}"}}"#, token(ID, POOL)))
 }
 
-fn refusal(code: &str, message: &str) -> (u16, String) {
+pub(super) fn refusal(code: &str, message: &str) -> (u16, String) {
     (400, format!(r#"{{"__type":"{code}","message":"{message}"}}"#))
 }
 
-fn config(
+pub(super) fn config(
     time: &Told,
     answer: impl Fn(String) -> (u16, String) + Send + Sync + 'static,
 ) -> aws_types::sdk_config::Builder {
@@ -366,7 +366,7 @@ async fn answers_that_fit_no_request_are_refused() {
         format!(r#"{{"IdentityId":"{ID}"}}"#),
         format!(r#"{{"Token":"{}"}}"#, token(ID, POOL)),
         format!(r#"{{"IdentityId":"{ID}","Token":""}}"#),
-        format!(r#"{{"IdentityId":"my-pool","Token":"t.t.t"}}"#),
+        r#"{"IdentityId":"my-pool","Token":"t.t.t"}"#.to_owned(),
         format!(r#"{{"IdentityId":"{ID}","Token":"secret with space"}}"#),
         format!(r#"{{"IdentityId":"{ID}","Token":"{}"}}"#, token(other, POOL)),
         format!(r#"{{"IdentityId":"{ID}","Token":"{}"}}"#, token(ID, other)),

@@ -15,7 +15,7 @@ use self::keys::KeySet;
 use crate::clock::Clock;
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
-use crate::service::http::Fetch;
+use crate::service::http::{Fetch, is_private};
 use crate::service::time_source;
 use crate::token::check_token;
 
@@ -134,16 +134,10 @@ fn check_uri(uri: &str) -> Result<(), Error> {
     let Ok(parsed) = uri.parse::<http::Uri>() else {
         return refused(format!("`{uri}` is no URL"));
     };
-    let host = parsed.host().unwrap_or_default();
-    let loopback = host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    match parsed.scheme_str() {
-        Some("https") if !host.is_empty() => Ok(()),
-        Some("http") if loopback => Ok(()),
-        _ => refused(format!("`{uri}`: keys are fetched by https, or from this machine")),
+    if is_private(&parsed) {
+        Ok(())
+    } else {
+        refused(format!("`{uri}`: keys are fetched by https, or from this machine"))
     }
 }
 

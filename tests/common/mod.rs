@@ -1,6 +1,8 @@
 //! What the tests share: a local pool with a clock that is turned by hand, and a backend that counts and obeys.
-#![allow(dead_code, reason = "each test uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's failure is a panic")]
+
+pub mod script;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_cognitoidentity::Client;
 use cognito_identity_pool::{
     BackendError, CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, DeveloperIdentity,
-    DeveloperIdentityProvider, Error, IdentityId, LocalClock, LocalIdentityPool, OpenIdToken, RefreshRequest,
-    async_trait,
+    DeveloperIdentityProvider, Error, IdentityId, LocalClock, LocalIdentityPool, LocalIssuer, Login, Logins,
+    LoginsProvider, OpenIdToken, RefreshReason, RefreshRequest, async_trait,
 };
 
 pub const PROVIDER: &str = "login.mycompany.myapp";
@@ -50,6 +52,40 @@ impl Stage {
 
     pub fn backend(&self, user: &str) -> Arc<Backend> {
         Backend::new(&self.pool, user)
+    }
+
+    /// A social provider of the pool.
+    pub fn google(&self) -> LocalIssuer {
+        self.pool.oidc_issuer(Logins::GOOGLE).unwrap()
+    }
+
+    pub fn facebook(&self) -> LocalIssuer {
+        self.pool.oidc_issuer(Logins::FACEBOOK).unwrap()
+    }
+
+    fn admin(&self) -> Client {
+        Client::new(&self.pool.backend_config())
+    }
+
+    /// Deletes an identity at the pool, behind everybody's back.
+    pub async fn delete(&self, id: &IdentityId) {
+        self.admin()
+            .delete_identities()
+            .identity_ids_to_delete(id.as_str())
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// How many identities the pool has, those that were merged away included.
+    pub async fn identities(&self) -> usize {
+        let pages = self
+            .admin()
+            .list_identities()
+            .identity_pool_id(self.pool.identity_pool_id())
+            .max_results(60)
+            .send();
+        pages.await.unwrap().identities().len()
     }
 
     pub fn sts(&self, config: &aws_config::SdkConfig) -> aws_sdk_sts::Client {
@@ -159,6 +195,65 @@ impl DeveloperIdentityProvider for Backend {
         let links = self.links.load(Ordering::SeqCst);
         self.vend(request.guest_to_link().filter(|_| links)).await
     }
+}
+
+/// External logins that count how often they are asked for, and can be changed.
+pub struct Wallet {
+    pub logins: Mutex<Logins>,
+    asked: AtomicUsize,
+    pub reasons: Mutex<Vec<RefreshReason>>,
+    /// Takes the place of `logins` once a token was rejected.
+    pub renewed: Mutex<Option<Logins>>,
+}
+
+impl Wallet {
+    pub fn new(logins: Logins) -> Arc<Self> {
+        Arc::new(Self {
+            logins: Mutex::new(logins),
+            asked: AtomicUsize::new(0),
+            reasons: Mutex::default(),
+            renewed: Mutex::default(),
+        })
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl LoginsProvider for Wallet {
+    async fn logins(&self, reason: RefreshReason) -> Result<Logins, BackendError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.reasons.lock().unwrap().push(reason);
+        let renewed = if reason == RefreshReason::TokenRejected {
+            self.renewed.lock().unwrap().take()
+        } else {
+            None
+        };
+        if let Some(renewed) = renewed {
+            *self.logins.lock().unwrap() = renewed;
+        }
+        Ok(self.logins.lock().unwrap().clone())
+    }
+}
+
+pub fn google(issuer: &LocalIssuer, user: &str) -> Logins {
+    Logins::new().google(issuer.token(user)).unwrap()
+}
+
+pub fn google_login(issuer: &LocalIssuer, user: &str) -> Login {
+    Login::external(google(issuer, user))
+}
+
+pub async fn key(provider: &CognitoCredentialsProvider) -> String {
+    use aws_credential_types::provider::ProvideCredentials;
+    provider.provide_credentials().await.unwrap().access_key_id().to_owned()
+}
+
+pub async fn failure(provider: &CognitoCredentialsProvider) -> Error {
+    use aws_credential_types::provider::ProvideCredentials;
+    ours(&provider.provide_credentials().await.unwrap_err())
 }
 
 /// Our error in an SDK error.

@@ -1,5 +1,6 @@
 """PASS or FAIL a check, and what the checks share: servers that end, an environment without the user's own settings."""
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BIN = HERE / ".venv" / "bin"
+CLIENTS, SERVERS = HERE / ".venv" / "clients" / "bin", HERE / ".venv" / "servers" / "bin"
 SCRATCH = Path(tempfile.mkdtemp(prefix="interop-"))
 COMMAND_SECONDS = 60
 
@@ -154,12 +155,12 @@ class Request:
 class Pool:
     """`examples/local_pool`, and what it says of itself."""
 
-    def __init__(self, target: str, *options: str):
+    def __init__(self, target: str, *options: str, env: dict[str, str] | None = None):
         name = f"pool-{len(_servers)}"
         self.log, env_file = SCRATCH / f"{name}.log", SCRATCH / f"{name}.env"
         self.port = free_port()
         program = Path(target) / "debug" / "examples" / "local_pool"
-        self.server = serve([program, "--port", self.port, "--env-file", env_file, *options], self.log)
+        self.server = serve([program, "--port", self.port, "--env-file", env_file, *options], self.log, env)
         until(lambda: "listening on" in self.log.read_text() or self.server.poll() is not None, "the pool", 10)
         if self.server.poll() is not None:
             raise RuntimeError(f"local_pool ended: {self.log.read_text()}")
@@ -186,6 +187,54 @@ class Pool:
         ]
         equal(len(given), 1)
         return given[0]
+
+
+class Stage:
+    """The pools of `stage/src/pools.rs`. `stage.pools[name]` describes one."""
+
+    def __init__(self, target: str):
+        self.process = subprocess.Popen(
+            [Path(target) / "debug" / "interop_stage", "pools"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
+            text=True,
+        )
+        _servers.append(self.process)
+        about = json.loads(self.process.stdout.readline())
+        self.pools = {name: Place(name, **place) for name, place in about["pools"].items()}
+
+    def order(self, order: str, **arguments):
+        print(json.dumps({"order": order, **arguments}), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def token(self, issuer: str, sub: str, **arguments) -> str:
+        return self.order("token", issuer=issuer, sub=sub, **arguments)
+
+    def requests(self, pool: str) -> list[dict]:
+        return self.order("requests", pool=pool)
+
+    def identity_of(self, pool: str, access_key: str) -> str:
+        """The identity that the pool gave this access key to, by its own record."""
+        given = [request["identity"] for request in self.requests(pool) if request["issued"] == access_key]
+        equal(len(given), 1)
+        return given[0]
+
+
+@dataclass
+class Place:
+    """Where a pool of the stage is, and the keys of its backend."""
+
+    name: str
+    endpoint: str
+    pool_id: str
+    region: str
+    issuer: str
+    jwks_uri: str
+    provider: str
+    access_key_id: str
+    secret_access_key: str
 
 
 def tampered(token: str) -> str:

@@ -1,13 +1,14 @@
 """The walk-through that AWS users know, with the AWS CLI and with boto3, and each refusal on its way."""
 
 import json
+import re
 import subprocess
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from harness import BIN, COMMAND_SECONDS, Pool, check, environment, equal, matches, suite, tampered
+from harness import CLIENTS, COMMAND_SECONDS, HERE, Pool, check, environment, equal, matches, suite, tampered
 
 ISSUER = "cognito-identity.amazonaws.com"
 ARN = r"arn:aws:sts::\d{12}:assumed-role/[\w-]+/CognitoIdentityCredentials"
@@ -24,7 +25,7 @@ class Cli:
 
     def __call__(self, *arguments: str, **env: str):
         done = subprocess.run(
-            [BIN / "aws", *arguments, "--output", "json"],
+            [CLIENTS / "aws", *arguments, "--output", "json"],
             env=self.env | env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -108,6 +109,23 @@ def as_boto3(pool: Pool):
         return client(pool, "sts", keys).get_caller_identity()
 
     return token, exchange, get_id, caller
+
+
+def live(target: str) -> None:
+    """The plumbing of `run --live`, against the local pool, which keeps its own rules."""
+    with suite("live"):
+        pool = Pool(target)
+        for name, code, env in (
+            ("asks every rule that it can provoke, and deletes its users", 0, pool.env),
+            ("asks nothing of a pool that is not named", 2, pool.env | {"COGNITO_IDENTITY_POOL_ID": ""}),
+        ):
+            with check(f"run --live {name}"):
+                command = [CLIENTS / "python", "-B", HERE / "live.py", target]
+                done = subprocess.run(command, env=environment(**env), capture_output=True, text=True, timeout=60)
+                equal((done.returncode, re.findall("CONTRADICTED.*", done.stdout)), (code, []))
+                assert code or re.search(r"^\d\d confirmed, 0 contradicted", done.stdout, re.MULTILINE), done.stdout
+        with check("run --live leaves no identity behind"):
+            equal(client(pool).list_identities(IdentityPoolId=pool.pool_id, MaxResults=60)["Identities"], [])
 
 
 def run(target: str) -> None:

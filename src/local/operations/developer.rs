@@ -88,7 +88,7 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         tags,
         lifetime,
     })?;
-    Ok(Answer::Json(json!({ "IdentityId": id, "Token": token })))
+    Ok(Answer::json(json!({ "IdentityId": id, "Token": token })))
 }
 
 /// The developer login among the logins: the key that is the pool's developer provider.
@@ -160,7 +160,7 @@ pub(super) fn merge(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         .directory
         .join(&destination, &[source].into(), &BTreeSet::new(), call.now())?;
     call.record.identity_id = Some(destination.clone());
-    Ok(Answer::Json(json!({ "IdentityId": destination })))
+    Ok(Answer::json(json!({ "IdentityId": destination })))
 }
 
 #[derive(Deserialize)]
@@ -187,7 +187,7 @@ pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         user: input.developer_user_identifier,
     };
     state.directory.unlink(&input.identity_id, &link, call.now())?;
-    Ok(Answer::Json(Value::Null))
+    Ok(Answer::json(Value::Null))
 }
 
 #[derive(Deserialize)]
@@ -236,7 +236,7 @@ pub(super) fn lookup(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     }
     call.record.identity_id = Some(id.to_owned());
     if let (Some(user), Some(_)) = (&input.developer_user_identifier, &input.identity_id) {
-        return Ok(Answer::Json(
+        return Ok(Answer::json(
             json!({ "IdentityId": id, "DeveloperUserIdentifierList": [user] }),
         ));
     }
@@ -261,5 +261,5 @@ pub(super) fn lookup(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     if end < users.len() {
         output["NextToken"] = Value::from(end.to_string());
     }
-    Ok(Answer::Json(output))
+    Ok(Answer::json(output))
 }

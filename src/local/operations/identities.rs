@@ -20,7 +20,7 @@ pub(super) fn describe(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let state = call.core.state();
     let identity = state.directory.get(&input.identity_id)?;
     call.record.identity_pool_id = Some(identity.pool.clone());
-    Ok(Answer::Json(description(&input.identity_id, identity)))
+    Ok(Answer::json(description(&input.identity_id, identity)))
 }
 
 /// An IdentityDescription; a guest has no logins in it.
@@ -49,7 +49,7 @@ pub(super) fn delete(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     for id in &input.identity_ids_to_delete {
         state.directory.delete(id);
     }
-    Ok(Answer::Json(json!({ "UnprocessedIdentityIds": [] })))
+    Ok(Answer::json(json!({ "UnprocessedIdentityIds": [] })))
 }
 
 #[derive(Deserialize)]
@@ -87,5 +87,5 @@ pub(super) fn list(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     if shown.peek().is_some() {
         output["NextToken"] = Value::from(last.to_string());
     }
-    Ok(Answer::Json(output))
+    Ok(Answer::json(output))
 }

@@ -24,7 +24,7 @@ pub(super) fn create(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         settings,
         ..Pool::default()
     })?;
-    Ok(Answer::Json(output))
+    Ok(Answer::json(output))
 }
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ struct PoolId {
 
 pub(super) fn describe(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
-    Ok(Answer::Json(output(
+    Ok(Answer::json(output(
         &call.core.state().pool(&input.identity_pool_id)?.settings,
     )?))
 }
@@ -43,7 +43,7 @@ pub(super) fn describe(call: &mut Call<'_>) -> Result<Answer, Refusal> {
 pub(super) fn delete(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
     call.core.state().remove_pool(&input.identity_pool_id)?;
-    Ok(Answer::Json(Value::Null))
+    Ok(Answer::json(Value::Null))
 }
 
 /// A full replacement: what is left out is reset, but for the developer provider's name, which cannot change.
@@ -62,7 +62,7 @@ pub(super) fn update(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         settings.developer_provider_name = Some(fixed.clone());
     }
     pool.settings = settings;
-    Ok(Answer::Json(output(&pool.settings)?))
+    Ok(Answer::json(output(&pool.settings)?))
 }
 
 #[derive(Deserialize)]
@@ -88,7 +88,7 @@ pub(super) fn list(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     if rest.next().is_some() {
         output["NextToken"] = Value::from(end.to_string());
     }
-    Ok(Answer::Json(output))
+    Ok(Answer::json(output))
 }
 
 #[derive(Deserialize)]
@@ -127,7 +127,7 @@ pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     }
     pool.roles = input.roles;
     pool.role_mappings = mappings;
-    Ok(Answer::Json(Value::Null))
+    Ok(Answer::json(Value::Null))
 }
 
 /// A provider of the pool; a user pool with its client id behind a colon.
@@ -161,7 +161,7 @@ pub(super) fn get_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     if !pool.role_mappings.is_empty() {
         answer["RoleMappings"] = output(&pool.role_mappings)?;
     }
-    Ok(Answer::Json(answer))
+    Ok(Answer::json(answer))
 }
 
 #[derive(Deserialize)]
@@ -183,7 +183,7 @@ pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let pool = state.pool_mut(&input.identity_pool_id)?;
     let answer = tag_map(&input.identity_pool_id, &input.identity_provider_name, &map);
     pool.tag_maps.insert(input.identity_provider_name, map);
-    Ok(Answer::Json(answer))
+    Ok(Answer::json(answer))
 }
 
 pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
@@ -195,7 +195,7 @@ pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         .get(&input.identity_provider_name)
         .cloned()
         .unwrap_or_default();
-    Ok(Answer::Json(tag_map(
+    Ok(Answer::json(tag_map(
         &input.identity_pool_id,
         &input.identity_provider_name,
         &map,
@@ -231,7 +231,7 @@ pub(super) fn tag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         return Err(Rule::TagLimit.into());
     }
     pool.settings.identity_pool_tags = tags;
-    Ok(Answer::Json(json!({})))
+    Ok(Answer::json(json!({})))
 }
 
 pub(super) fn untag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
@@ -241,14 +241,14 @@ pub(super) fn untag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     pool.settings
         .identity_pool_tags
         .retain(|key, _| !input.tag_keys.contains(key));
-    Ok(Answer::Json(json!({})))
+    Ok(Answer::json(json!({})))
 }
 
 pub(super) fn list_tags(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Tagging = call.input()?;
     let mut state = call.core.state();
     let pool = tagged(call.core, &mut state, &input.resource_arn)?;
-    Ok(Answer::Json(json!({ "Tags": pool.settings.identity_pool_tags })))
+    Ok(Answer::json(json!({ "Tags": pool.settings.identity_pool_tags })))
 }
 
 /// The pool with this ARN.

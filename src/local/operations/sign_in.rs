@@ -55,7 +55,7 @@ pub(super) fn get_id(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     };
     state.directory.join(&id, &BTreeSet::new(), &links, now)?;
     call.record.identity_id = Some(id.clone());
-    Ok(Answer::Json(json!({ "IdentityId": id })))
+    Ok(Answer::json(json!({ "IdentityId": id })))
 }
 
 #[derive(Deserialize)]
@@ -184,7 +184,7 @@ pub(super) fn get_open_id_token(call: &mut Call<'_>) -> Result<Answer, Refusal> 
         lifetime: TOKEN_SECONDS,
     };
     let token = call.token(issue)?;
-    Ok(Answer::Json(json!({ "IdentityId": id, "Token": token })))
+    Ok(Answer::json(json!({ "IdentityId": id, "Token": token })))
 }
 
 /// What was shown for an identity.
@@ -308,5 +308,5 @@ pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     for link in removed {
         state.directory.unlink(id, &link, call.now())?;
     }
-    Ok(Answer::Json(Value::Null))
+    Ok(Answer::json(Value::Null))
 }

@@ -41,11 +41,13 @@ impl Time {
     }
 
     /// Milliseconds on the wall clock.
+    #[allow(dead_code, reason = "for the property test, which includes this file")]
     pub(crate) fn wall(&self) -> i64 {
         self.wall.load(Ordering::SeqCst)
     }
 
     /// Milliseconds on the monotonic clock.
+    #[allow(dead_code, reason = "for the property test, which includes this file")]
     pub(crate) fn steady(&self) -> i64 {
         self.steady.load(Ordering::SeqCst)
     }

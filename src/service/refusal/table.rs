@@ -244,7 +244,7 @@ static TABLE: &[Row] = {
         .remedy(NewToken)
         .is(&[(C::TokenExpired, "Cognito says that the token has expired")]),
     Row::starts(REFUSED, "Invalid login token. Couldn't verify signed token", K::NotAuthorized, "the login token's signature could not be verified")
-        .remedy(NewToken).passes()
+        .remedy(NewToken)
         .hint("if it lasts: was the token changed on its way, or issued for another environment?")
         .is(&[(C::SignatureNotVerified, "the signature is wrong, or Cognito could not fetch the issuer's keys, which passes")]),
     Row::starts(REFUSED, "Invalid login token. Not a Cognito token", K::NotAuthorized, "the token is not one that Cognito issued")

@@ -79,6 +79,7 @@ fn first_cause(refused: &Refused) -> Option<C> {
 #[test]
 fn every_refusal_of_cognito_has_its_meaning() {
     #[rustfmt::skip]
+    #[allow(clippy::type_complexity, reason = "a table's row")]
     let rows: &[(&'static str, &str, &str, K, Remedy, bool, Option<C>)] = &[
         // E.2, by its numbers.
         (CREDENTIALS, "NotAuthorizedException", "Logins don't match. Please include at least one valid login for this identity or identity pool.", K::NotAuthorized, NewIdentity, false, Some(C::WrongIdentity)),
@@ -141,6 +142,7 @@ fn every_refusal_of_cognito_has_its_meaning() {
 #[test]
 fn every_refusal_of_sts_has_its_meaning() {
     #[rustfmt::skip]
+    #[allow(clippy::type_complexity, reason = "a table's row")]
     let rows: &[(&str, &str, K, Remedy, bool, Option<C>)] = &[
         ("ExpiredTokenException", "Token expired: current date/time 1624482533 must be before the expiration date/time1624482335", K::NotAuthorized, NewToken, false, Some(C::TokenExpired)),
         ("ExpiredTokenException", "Token too old: 441398", K::NotAuthorized, NewToken, false, Some(C::TokenExpired)),
@@ -312,6 +314,23 @@ fn a_token_that_cognito_did_not_issue_is_not_asked_for_again() {
 }
 
 #[test]
+fn a_signature_that_cognito_cannot_verify_passes_only_if_it_is_its_own() {
+    let refuse = |token: &str| {
+        with_token(
+            CREDENTIALS,
+            "NotAuthorizedException",
+            "Invalid login token. Couldn't verify signed token.",
+            token,
+        )
+    };
+    assert!(refuse(&developer_token(&[])).error.is_retryable());
+    let forged = refuse(&developer_token(&[("iss", "https://accounts.google.com".into())]));
+    assert!(!forged.error.is_retryable());
+    assert_eq!(forged.remedy, NewToken);
+    assert!(!refuse("opaque").error.is_retryable());
+}
+
+#[test]
 fn logins_that_do_not_match_come_with_what_is_seen_first_and_what_may_be_last() {
     let bob = developer_token(&[("sub", "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4bb0b0".into())]);
     let refused = with_token(
@@ -477,7 +496,7 @@ fn troubleshooting_has_an_entry_for_every_cause_and_every_kind_of_error() {
         assert!(causes.contains(&format!("\n### `{name}`\n")), "cause {name}");
     }
     let named = all!(ErrorKind: Configuration SignedOut SessionEnded IdentityChanged NotAuthorized IdentityNotFound
-        UserAlreadyRegistered Conflict Denied ClaimRefused Throttled Service Transport Timeout InvalidResponse Backend Store Panicked
+        UserAlreadyRegistered Conflict Denied ClaimRefused InvalidToken Throttled Service Transport Timeout InvalidResponse Backend Store Panicked
         Reentered Runtime);
     for name in named {
         assert!(kinds.contains(&format!("\n### `{name}`")), "kind {name}");

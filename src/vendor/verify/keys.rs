@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
+use futures_util::future::{BoxFuture, Shared};
 use serde::Deserialize;
 
 use crate::clock::{Clock, Now};
@@ -44,10 +44,12 @@ struct Fetched {
 struct State {
     keys: Keys,
     fetched: Option<Now>,
-    /// The last attempt, whatever came of it.
+    /// When the last attempt began, whatever came of it.
     asked: Option<Now>,
     failure: Option<Error>,
-    flight: Option<WeakShared<Fetching>>,
+    /// Kept here, not by those who wait: whoever hangs up, the next to ask drives it on. Else a client that asks for an unknown
+    /// key and hangs up, once a minute, would keep a new key from being found.
+    flight: Option<Shared<Fetching>>,
 }
 
 /// What a look at the kept keys comes to.
@@ -96,45 +98,40 @@ impl Fetched {
         {
             return Look::Found(Arc::clone(key));
         }
-        if let Some(flight) = state.flight.as_ref().and_then(WeakShared::upgrade) {
-            return Look::Wait(flight, kept);
+        let rest = if state.keys.is_empty() {
+            FAILED_FOR
+        } else {
+            UNKNOWN_EVERY
+        };
+        if age(state.asked) < rest {
+            return match (&state.flight, kept, &state.failure) {
+                (Some(flight), kept, _) => Look::Wait(flight.clone(), kept),
+                (None, Some(key), _) => Look::Found(key),
+                (None, None, Some(error)) => Look::Failed(error.clone()),
+                (None, None, None) => Look::Unknown,
+            };
         }
-        let asked = age(state.asked);
-        match (kept, &state.failure) {
-            (Some(key), Some(_)) if asked < UNKNOWN_EVERY => return Look::Found(key),
-            (None, Some(error))
-                if asked
-                    < if state.keys.is_empty() {
-                        FAILED_FOR
-                    } else {
-                        UNKNOWN_EVERY
-                    } =>
-            {
-                return Look::Failed(error.clone());
+        state.asked = Some(now);
+        let (fetch, this) = (self.fetch.clone(), Arc::downgrade(self));
+        let flight = async move {
+            let fetched = AssertUnwindSafe(fetch.get(LONGEST)).catch_unwind().await;
+            let fetched = fetched.unwrap_or_else(|_| Err(Error::new(ErrorKind::Panicked, "the HTTP client panicked")));
+            let keys = fetched.and_then(|body| parse(&body));
+            match this.upgrade() {
+                Some(this) => this.land(keys),
+                None => keys.map(drop),
             }
-            (None, None) if asked < UNKNOWN_EVERY => return Look::Unknown,
-            (kept, _) => {
-                state.asked = Some(now);
-                let this = Arc::clone(self);
-                let flight = async move { this.fetch_safely().await }.boxed().shared();
-                state.flight = flight.downgrade();
-                Look::Wait(flight, kept)
-            }
-        }
+        };
+        let flight = flight.boxed().shared();
+        state.flight = Some(flight.clone());
+        Look::Wait(flight, kept)
     }
 
-    async fn fetch_safely(&self) -> Result<(), Error> {
-        let fetched = AssertUnwindSafe(self.fetch()).catch_unwind().await;
-        fetched.unwrap_or_else(|_| Err(Error::new(ErrorKind::Panicked, "the HTTP client panicked")))
-    }
-
-    async fn fetch(&self) -> Result<(), Error> {
-        let fetched = self.fetch.get(LONGEST).await.and_then(|body| parse(&body));
+    fn land(&self, keys: Result<Keys, Error>) -> Result<(), Error> {
         let now = self.clock.now();
         let mut state = self.lock();
-        state.flight = None;
-        state.asked = Some(now);
-        match fetched {
+        let landed = state.flight.take();
+        let result = match keys {
             Ok(keys) => {
                 (state.keys, state.fetched, state.failure) = (keys, Some(now), None);
                 Ok(())
@@ -144,7 +141,10 @@ impl Fetched {
                 state.failure = Some(error.clone());
                 Err(error)
             }
-        }
+        };
+        drop(state);
+        drop(landed);
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -256,7 +256,7 @@ mod tests {
         ] {
             let bad = key(&[(name, value)]);
             assert_eq!(
-                read(&[bad.clone()]).unwrap_err().kind(),
+                read(std::slice::from_ref(&bad)).unwrap_err().kind(),
                 ErrorKind::InvalidResponse,
                 "{bad}"
             );

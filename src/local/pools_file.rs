@@ -1,0 +1,79 @@
+//! Pools and roles from a file.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::builder::LocalPoolError;
+use super::pools::{Pool, PoolSettings, RoleMapping};
+use super::roles::LocalRole;
+use super::{model, shapes};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    identity_pools: Vec<Map<String, Value>>,
+    #[serde(default)]
+    roles: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Role {
+    role_arn: String,
+    trust_policy: Value,
+    max_session_duration: Option<u32>,
+}
+
+/// The pools and roles that a file describes.
+pub(super) fn read(text: &str) -> Result<(Vec<Pool>, Vec<LocalRole>), LocalPoolError> {
+    // By way of an object: serde would also take a list for a structure.
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(setting)?;
+    let file: File = serde_json::from_value(Value::Object(object)).map_err(setting)?;
+    let pools = file.identity_pools.into_iter().map(pool).collect::<Result<_, _>>()?;
+    let roles = file.roles.into_iter().map(role).collect::<Result<_, _>>()?;
+    Ok((pools, roles))
+}
+
+fn setting(error: impl ToString) -> LocalPoolError {
+    LocalPoolError::Setting(error.to_string())
+}
+
+/// The members of DescribeIdentityPool and SetIdentityPoolRoles in one object.
+fn pool(mut input: Map<String, Value>) -> Result<Pool, LocalPoolError> {
+    let (roles, mappings) = (input.remove("Roles"), input.remove("RoleMappings"));
+    shapes::check(model::UPDATE_POOL, &input).map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
+    let settings: PoolSettings = serde_json::from_value(Value::Object(input)).map_err(setting)?;
+    let mut checked = Map::from_iter([("IdentityPoolId".to_owned(), Value::from(&*settings.identity_pool_id))]);
+    checked.insert("Roles".to_owned(), roles.unwrap_or_else(|| Value::Object(Map::new())));
+    checked.extend(mappings.map(|mappings| ("RoleMappings".to_owned(), mappings)));
+    shapes::check(model::SET_ROLES, &checked).map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
+    let roles: BTreeMap<String, String> = member(&mut checked, "Roles")?;
+    let role_mappings: BTreeMap<String, RoleMapping> = member(&mut checked, "RoleMappings")?;
+    Ok(Pool {
+        settings,
+        roles,
+        role_mappings,
+        ..Pool::default()
+    })
+}
+
+fn member<T: serde::de::DeserializeOwned + Default>(
+    input: &mut Map<String, Value>,
+    name: &str,
+) -> Result<T, LocalPoolError> {
+    input.remove(name).map_or_else(
+        || Ok(T::default()),
+        |value| serde_json::from_value(value).map_err(setting),
+    )
+}
+
+fn role(role: Role) -> Result<LocalRole, LocalPoolError> {
+    let local = LocalRole::new(role.role_arn, &role.trust_policy.to_string()).map_err(setting)?;
+    Ok(match role.max_session_duration {
+        Some(seconds) => local.max_session_seconds(seconds),
+        None => local,
+    })
+}

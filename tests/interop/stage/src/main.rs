@@ -1,0 +1,39 @@
+//! `interop_stage pools` serves identity pools whose settings only a program can make, `interop_stage app JSON` is an app
+//! that uses this crate's provider with the S3 client. Both obey lines of JSON, each answered by a line.
+
+mod admin;
+mod app;
+mod pools;
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin, stdin};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let outcome = match (arguments.next().as_deref(), arguments.next()) {
+        (Some("pools"), None) => pools::serve().await,
+        (Some("app"), Some(setup)) => app::run(&setup).await,
+        _ => Err(anyhow::anyhow!("usage: interop_stage pools | interop_stage app JSON")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn orders() -> Lines<BufReader<Stdin>> {
+    BufReader::new(stdin()).lines()
+}
+
+fn say(answer: &Value) -> anyhow::Result<()> {
+    let mut stdout = stdout().lock();
+    writeln!(stdout, "{answer}")?;
+    Ok(stdout.flush()?)
+}
