@@ -45,10 +45,36 @@ pub(super) struct State<E> {
 
 #[derive(Clone, Debug)]
 struct Held {
-    life: Option<(Expiry, Windows)>,
+    life: Option<Life>,
     invalidated: bool,
     /// A terminal refusal came after it: it is not served again.
     withheld: bool,
+}
+
+/// How long it lives, and its windows in milliseconds, half the size of durations: there may be very many of these.
+#[derive(Clone, Debug)]
+struct Life {
+    expiry: Expiry,
+    advisory: u64,
+    mandatory: u64,
+}
+
+impl Life {
+    fn new(expiry: Expiry, windows: Windows) -> Self {
+        let millis = |window: Duration| u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            expiry,
+            advisory: millis(windows.advisory),
+            mandatory: millis(windows.mandatory),
+        }
+    }
+
+    fn windows(&self) -> Windows {
+        Windows {
+            advisory: Duration::from_millis(self.advisory),
+            mandatory: Duration::from_millis(self.mandatory),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +99,7 @@ impl Held {
     fn remaining(&self, now: Now) -> Duration {
         self.life
             .as_ref()
-            .map_or(Duration::MAX, |(expiry, _)| expiry.remaining(now))
+            .map_or(Duration::MAX, |life| life.expiry.remaining(now))
     }
 
     /// It may be handed out if nothing better can be had.
@@ -116,9 +142,10 @@ impl<E: Failure> State<E> {
         if value.invalidated {
             return Verdict::Mandatory(reason);
         }
-        let Some((expiry, windows)) = &value.life else {
+        let Some(life) = &value.life else {
             return Verdict::Serve(Duration::MAX);
         };
+        let (expiry, windows) = (&life.expiry, life.windows());
         if remaining <= windows.mandatory {
             Verdict::Mandatory(reason)
         } else if remaining <= windows.advisory || expiry.drift(now) > DRIFT {
@@ -143,7 +170,7 @@ impl<E: Failure> State<E> {
     /// What is left of the value's life, and how long that was. `None`: there is no value that serves, or it never expires.
     pub(super) fn life(&self, now: Now) -> Option<(Duration, Duration)> {
         let value = self.value.as_ref().filter(|value| !value.withheld)?;
-        let (expiry, _) = value.life.as_ref()?;
+        let expiry = value.life.as_ref()?.expiry;
         Some((expiry.remaining(now), expiry.life()))
     }
 
@@ -152,7 +179,7 @@ impl<E: Failure> State<E> {
         if expiry.is_some_and(|expiry| expiry.is_over(now)) {
             return false;
         }
-        let life = expiry.map(|expiry| (expiry, policy.windows(expiry.remaining(now))));
+        let life = expiry.map(|expiry| Life::new(expiry, policy.windows(expiry.remaining(now))));
         *self = Self {
             value: Some(Held {
                 life,
