@@ -342,7 +342,13 @@ where
         SdkError::ResponseError(context) => {
             let status = context.raw().status().as_u16();
             let message = format!("the response to {operation} could not be read (HTTP status {status})");
-            let refused = Error::new(ErrorKind::InvalidResponse, message).with_request_id(error.request_id());
+            // A load balancer's answer has no error type, but a status.
+            let kind = match status {
+                429 => ErrorKind::Throttled,
+                500.. => ErrorKind::Service,
+                _ => ErrorKind::InvalidResponse,
+            };
+            let refused = Error::new(kind, message).with_request_id(error.request_id());
             refused
                 .with_hint("an emulator or a proxy may have answered in the place of Cognito")
                 .into()

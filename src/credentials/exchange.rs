@@ -501,6 +501,7 @@ impl Cells {
     pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
         let mut ask = Ask {
             reason: why(request.reason),
+            forget: self.settled.known().lost,
             ..Ask::FIRST
         };
         let mut held = self.proof(ask).await?;
@@ -527,6 +528,8 @@ impl Cells {
                     reset = false;
                     ask.forget = true;
                     if let Who::Developer { .. } = self.login.who {
+                        // An outage in the middle of the recovery must not end it: the next exchange goes on with it.
+                        self.settled.change(|known| known.lost = true);
                         new_token = false;
                         held.reject();
                         held = self.proof(ask).await?;
@@ -674,7 +677,9 @@ impl Cells {
         let now = self.core.clock.now();
         let known = self.settled.known();
         let id = exchanged.identity_id.clone();
-        if known.outcome.is_some() && !recovering && known.identity.as_ref() != Some(&id) {
+        let differs = known.outcome.is_some() && !recovering && known.identity.as_ref() != Some(&id);
+        // A developer's token is one identity's, from the first exchange on.
+        if differs || held.identity.as_ref().is_some_and(|own| *own != id) {
             return Err(changed("Cognito"));
         }
         if self.login.is_guest() && id != *shown {

@@ -207,6 +207,8 @@ pub(super) struct Known {
     pub(super) expected: Option<(IdentityId, Expected)>,
     /// Set by the first exchange; from then on the identity changes no more, except where the service asks for it.
     pub(super) outcome: Option<IdentityOutcome>,
+    /// The service has said that a developer's identity is gone: the next one that the backend names takes its place.
+    pub(super) lost: bool,
     /// Whom the tokens were about that Cognito accepted last.
     pub(super) person: Person,
     /// The end of the credentials that came last.
@@ -259,6 +261,7 @@ impl Known {
             self.outcome = Some(outcome);
         }
         self.identity = Some(id.clone());
+        self.lost = false;
         self.person = person;
         self.expires = Some(expires);
         self.needs_sign_in = false;
