@@ -130,7 +130,6 @@ def main(target: str) -> int:
                     raise AssertionError("not refused")
         with check("awscrt new_cognito: at least 15 refusals were asked for"):
             assert len(asked) >= 15, len(asked)
-    harness.stop_all()
     return harness.total()
 
 

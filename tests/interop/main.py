@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import shutil
 import sys
 
 import credentials
@@ -38,15 +37,11 @@ def main() -> int:
     unknown = set(options.suites) - set(known)
     if unknown:
         arguments.error(f"no such suite: {', '.join(unknown)}")
-    try:
-        for name in options.suites or known:
-            try:
-                known[name]()
-            except Exception as error:
-                harness.report(f"{name}: runs to its end", f"{type(error).__name__}: {error}"[:300])
-    finally:
-        harness.stop_all()
-        shutil.rmtree(harness.SCRATCH, ignore_errors=True)
+    for name in options.suites or known:
+        try:
+            known[name]()
+        except Exception as error:
+            harness.report(f"{name}: runs to its end", f"{type(error).__name__}: {error}"[:300])
     return harness.total()
 
 
