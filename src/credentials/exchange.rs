@@ -5,128 +5,39 @@
 //! - *identity*: the id from the guest slot, the store, or `GetId`. A developer's comes with the proof.
 //! - *credentials*: the exchange of the two.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+mod identity;
+mod proof;
+mod snapshot;
+
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::identity::Identity;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use self::proof::{Ask, Held};
+pub(super) use self::snapshot::Snapshot;
 use super::events::EventKind;
 use super::guest::{Offer, to_its_end};
 use super::hook::Hook;
 use super::login::{Login, Who};
 use super::memory::Slot;
-use super::person::Person;
 use super::session::{Expected, Settled, SignIn};
 use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
 use crate::clock::Expiry;
-use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
+use crate::developer::RefreshRequest;
 use crate::error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::logins::Logins;
 use crate::refresh::{Failure, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy};
+use crate::service::Exchanged;
 use crate::service::refusal::{Refused, Remedy};
-use crate::service::{Exchanged, Proof};
 use crate::token::RefreshReason;
-
-/// A token with less life left is not used again: Cognito would refuse it while it is on its way.
-const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
 /// A refresh that fails is news when the credentials at hand have less life left.
 const FAILING: Duration = Duration::from_secs(5 * 60);
 /// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
 pub(super) const UNPINNED: u64 = 0;
-
-/// What a session serves, as one value: who, and with what.
-pub(super) struct Snapshot {
-    pub(super) identity_id: IdentityId,
-    pub(super) credentials: Credentials,
-    /// `None` for sessions that are never replaced by another, of which there may be very many.
-    pinned: Option<Box<PinnedForm>>,
-}
-
-/// What is answered from a session that another may replace.
-struct PinnedForm {
-    /// The credentials as an identity cache answers them: with the mark that pins an operation to the session.
-    identity: Identity,
-    handed_out: sdk::HandedOut,
-}
-
-impl Snapshot {
-    fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<sdk::Pinned>) -> Self {
-        let pinned = pin.map(|pin| {
-            Box::new(PinnedForm {
-                identity: sdk::pinned(credentials.clone(), pin),
-                handed_out: sdk::HandedOut::new(&credentials, pin),
-            })
-        });
-        Self {
-            identity_id,
-            credentials,
-            pinned,
-        }
-    }
-
-    /// The credentials, as a credentials provider answers them.
-    pub(super) fn hand_out(&self) -> Credentials {
-        if let Some(pinned) = &self.pinned {
-            pinned.handed_out.announce();
-        }
-        self.credentials.clone()
-    }
-
-    /// The credentials, as an identity cache answers them.
-    pub(super) fn identity(&self) -> Identity {
-        match &self.pinned {
-            Some(pinned) => pinned.identity.clone(),
-            None => Identity::from(self.credentials.clone()),
-        }
-    }
-}
-
-/// The logins that were supplied last.
-#[derive(Clone)]
-struct Held {
-    proof: Arc<Proof>,
-    /// Whose the backend says it is.
-    identity: Option<IdentityId>,
-    /// `None`: the token does not say.
-    expires: Option<Expiry>,
-    /// Whom the tokens are about, as far as they can be read.
-    person: Person,
-    /// It was asked for because another one was rejected.
-    renewed: bool,
-    used: Arc<Used>,
-}
-
-/// What has become of a proof.
-#[derive(Default)]
-struct Used {
-    /// Cognito has seen it.
-    sent: AtomicBool,
-    /// It was refused, or is somebody else's: it is not shown again.
-    rejected: AtomicBool,
-}
-
-/// For which purpose the next proof is asked for.
-#[derive(Clone, Copy)]
-struct Ask {
-    reason: RefreshReason,
-    attempt: u32,
-    /// The identity that is known is not to be mentioned: the service says that it is gone.
-    forget: bool,
-}
-
-impl Ask {
-    const FIRST: Self = Self {
-        reason: RefreshReason::FirstUse,
-        attempt: 1,
-        forget: false,
-    };
-}
 
 /// A session's cells.
 pub(super) struct Cells {
@@ -284,220 +195,6 @@ impl Cells {
         }
     }
 
-    // ---- proof ----
-
-    async fn proof(&self, mut ask: Ask) -> Result<Held, Error> {
-        if let Who::Guest = self.login.who {
-            return Ok(Held::new(&self.core, Proof::Guest, None, ask));
-        }
-        let held = self.proof.current();
-        let demanded = matches!(ask.reason, RefreshReason::TokenRejected | RefreshReason::Forced);
-        if let Some(held) = held.as_ref().filter(|held| !demanded && held.serves(&self.core)) {
-            return Ok(Held::clone(held));
-        }
-        if held.as_ref().is_some_and(|held| held.is_rejected()) {
-            ask.reason = RefreshReason::TokenRejected;
-        }
-        *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = ask;
-        let fresh = if held.is_some() || demanded {
-            self.proof.refresh_now().await
-        } else {
-            self.proof.get().await
-        };
-        fresh.map(|held| Held::clone(&held))
-    }
-
-    async fn load_proof(self: Arc<Self>) -> Result<Loaded<Held>, Error> {
-        let ask = *self.ask.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = match &self.login.who {
-            Who::Developer { backend, external } => {
-                let logins = match external {
-                    Some(external) => self.hook(async { external.logins(ask.reason).await }.boxed()).await?,
-                    None => Logins::new(),
-                };
-                self.developer(Arc::clone(backend), ask, logins).await?
-            }
-            Who::External(provider) => {
-                let logins = self.hook(async { provider.logins(ask.reason).await }.boxed()).await?;
-                if logins.is_empty() {
-                    return Err(Error::new(ErrorKind::SignedOut, "the logins provider has no logins")
-                        .with_hint("an empty logins map would make a guest of the user; switch_to(Login::guest()) does that on purpose"));
-                }
-                Held::new(&self.core, Proof::External(logins), None, ask)
-            }
-            Who::Guest | Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
-        };
-        // By the engine's clock it never expires: that it is worth one more exchange is decided when one is due.
-        Ok(Loaded {
-            value: held,
-            expires: None,
-        })
-    }
-
-    async fn developer(
-        self: &Arc<Self>,
-        backend: Arc<dyn DeveloperIdentityProvider>,
-        ask: Ask,
-        logins: Logins,
-    ) -> Result<Held, Error> {
-        let first = self.settled.known().outcome.is_none();
-        if first {
-            match self.stored().await {
-                Ok(stored) => self.expect(stored, Expected::Remembered),
-                // The backend says who it is; that the store cannot be read is no reason to keep the user out.
-                Err(error) => tracing::warn!(%error, "what is remembered of the user cannot be read"),
-            }
-        }
-        let offer = if first { self.core.guest.offer().await? } else { None };
-        let request = self.request(ask, offer.as_ref(), logins);
-        let answer = match offer {
-            None => {
-                let answer = self.hook(async { backend.refresh(&request).await }.boxed()).await?;
-                self.check(&answer)?;
-                answer
-            }
-            Some(offer) => {
-                let cells = Arc::clone(self);
-                to_its_end(self.core.with_deadline(async move {
-                    let answer = cells.hook(async { backend.refresh(&request).await }.boxed()).await?;
-                    // An answer that is not to be believed says nothing of the guest either.
-                    cells.check(&answer)?;
-                    cells.expect(Some(offer.id().clone()), Expected::Before);
-                    if answer.identity_id() == offer.id() {
-                        offer.linked().await;
-                    } else {
-                        offer.untouched();
-                    }
-                    Ok(answer)
-                }))
-                .await?
-            }
-        };
-        let (identity_id, token) = answer.into_parts();
-        let issuer_host = self.core.issuer_host_of(&token);
-        let proof = Proof::Developer { issuer_host, token };
-        Ok(Held::new(&self.core, proof, Some(identity_id), ask))
-    }
-
-    /// Finds a mix-up before it is sent: as far as the token can be read, it has to be this pool's and the identity's.
-    fn check(&self, answer: &DeveloperIdentity) -> Result<(), Error> {
-        let pool = &self.core.pool;
-        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidResponse, message));
-        if answer.identity_id().region() != pool.region() {
-            return wrong(format!(
-                "the backend's identity is of region {}, the pool of {}",
-                answer.identity_id().region(),
-                pool.region()
-            ));
-        }
-        let Some(claims) = answer.token().unverified_claims() else {
-            return Ok(());
-        };
-        match (claims.aud.as_deref(), claims.sub.as_deref()) {
-            (Some(aud), _) if aud != pool.as_str() => {
-                wrong(format!("the backend's token is for another pool: {aud}, not {pool}"))
-            }
-            (_, Some(sub)) if sub != answer.identity_id().as_str() => {
-                wrong("the backend's token is for another identity than the one it names".to_owned())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    // ---- identity ----
-
-    /// `forced`: the one that is known is lost.
-    async fn load_identity(self: Arc<Self>, forced: bool) -> Result<Loaded<IdentityId>, Error> {
-        let value = match &self.login.who {
-            Who::Guest => self.guest_identity(forced).await?,
-            Who::External(_) => match self.known_identity() {
-                Some(known) if !forced => known,
-                _ => match self.stored().await? {
-                    Some(stored) if !forced => stored,
-                    _ => self.external_identity().await?,
-                },
-            },
-            Who::Developer { backend, .. } => {
-                let request = self.request(Ask::FIRST, None, Logins::new());
-                let cheap = self.hook(async { backend.get_identity_id(&request).await }.boxed());
-                match cheap.await? {
-                    Some(id) => id,
-                    None => self.proof(Ask::FIRST).await?.identity.ok_or_else(Error::ended)?,
-                }
-            }
-            Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
-        };
-        Ok(Loaded { value, expires: None })
-    }
-
-    async fn guest_identity(self: &Arc<Self>, forced: bool) -> Result<IdentityId, Error> {
-        let remembered = self.core.guest.take().await?.id;
-        self.expect(remembered.clone(), Expected::Remembered);
-        let refused = forced.then(|| {
-            self.known_identity()
-                .or_else(|| self.identity.current().map(|id| (*id).clone()))
-        });
-        let refused = refused.flatten();
-        if let Some(id) = remembered.filter(|id| Some(id) != refused.as_ref()) {
-            return Ok(id);
-        }
-        let cells = Arc::clone(self);
-        // A guest that Cognito has made for us is not lost because somebody signs in meanwhile.
-        to_its_end(self.core.with_deadline(async move {
-            let (core, account_id) = (&cells.core, cells.login.account_id.as_deref());
-            let _turn = core.guest.turn().await;
-            match core.guest.peek().await? {
-                Some(another) if Some(&another) != refused.as_ref() => Ok(another),
-                lost => {
-                    let new = core.service.get_id(None, account_id).await?;
-                    core.guest.minted(lost.as_ref(), new, &core.sleep).await
-                }
-            }
-        }))
-        .await
-    }
-
-    /// Who the external logins are, from Cognito.
-    async fn external_identity(&self) -> Result<IdentityId, Error> {
-        // In an exchange it is the map at hand, which is not asked for again.
-        let at_hand = self
-            .proof
-            .current()
-            .filter(|held| !held.is_rejected() && !held.is_over(&self.core));
-        let mut held = match at_hand {
-            Some(held) => Held::clone(&held),
-            None => self.proof(Ask::FIRST).await?,
-        };
-        loop {
-            let Proof::External(logins) = &*held.proof else {
-                return Err(Error::ended());
-            };
-            let refused = match self
-                .core
-                .service
-                .get_id(Some(logins), self.login.account_id.as_deref())
-                .await
-            {
-                Ok(id) => return Ok(id),
-                Err(refused) => refused,
-            };
-            if refused.remedy == Remedy::NewToken {
-                held.reject();
-            }
-            if refused.remedy != Remedy::NewToken || held.renewed {
-                return Err(self.explained(refused.error));
-            }
-            held = self
-                .proof(Ask {
-                    attempt: 2,
-                    ..Ask::FIRST
-                })
-                .await?;
-        }
-    }
-
-    // ---- credentials ----
-
     pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
         let mut ask = Ask {
             reason: why(request.reason),
@@ -622,7 +319,7 @@ impl Cells {
                 id
             }
         };
-        held.used.sent.store(true, Ordering::Relaxed);
+        held.mark_sent();
         let exchanged = self.core.trade(&shown, &held.proof, &self.login).await?;
         Ok(self.adopt(exchanged, &shown, held, recovering).await?)
     }
@@ -638,7 +335,7 @@ impl Cells {
     /// Shows a guest's id together with external logins: Cognito makes the guest the user, or merges it into who the user is.
     async fn linking(self: &Arc<Self>, held: &Held, offer: Offer) -> Result<Loaded<Snapshot>, Refused> {
         let (cells, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
-        held.used.sent.store(true, Ordering::Relaxed);
+        held.mark_sent();
         let exchanged = to_its_end(self.core.with_deadline(async move {
             let refused = match cells.core.trade(offer.id(), &proof, &cells.login).await {
                 Ok(exchanged) => {
@@ -737,51 +434,6 @@ impl Gone {
                 .filter(|cause| forbidden(cause))
                 .map(|_| Self::Forbidden),
         }
-    }
-}
-
-impl Held {
-    fn new(core: &Core, proof: Proof, identity: Option<IdentityId>, ask: Ask) -> Self {
-        let expires_at = match &proof {
-            Proof::Guest => None,
-            Proof::Developer { token, .. } => token.unverified_claims().and_then(|claims| claims.expires_at()),
-            Proof::External(logins) => logins.expires_at(),
-        };
-        let expires = expires_at.map(|at| Expiry::received(core.clock.now(), at, None));
-        Self {
-            person: Person::of(&proof, &core.pool),
-            proof: Arc::new(proof),
-            identity,
-            expires,
-            renewed: ask.reason == RefreshReason::TokenRejected,
-            used: Arc::default(),
-        }
-    }
-
-    /// Whether it is worth an exchange. One that was just received always is, whatever the local clock says; an external
-    /// login is asked for afresh each time.
-    fn serves(&self, core: &Core) -> bool {
-        let (sent, over) = (self.used.sent.load(Ordering::Relaxed), self.is_over(core));
-        let worth = if sent {
-            matches!(*self.proof, Proof::Developer { .. }) && self.expires.is_some() && !over
-        } else {
-            // It was over on arrival: by a clock that is wrong, most likely.
-            !over || self.expires.is_some_and(|expiry| expiry.life().is_zero())
-        };
-        worth && !self.is_rejected()
-    }
-
-    fn is_over(&self, core: &Core) -> bool {
-        self.expires
-            .is_some_and(|expiry| expiry.remaining(core.clock.now()) <= TOKEN_MARGIN.min(expiry.life() / 4))
-    }
-
-    fn reject(&self) {
-        self.used.rejected.store(true, Ordering::Relaxed);
-    }
-
-    fn is_rejected(&self) -> bool {
-        self.used.rejected.load(Ordering::Relaxed)
     }
 }
 
