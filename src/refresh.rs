@@ -162,6 +162,10 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
 
     /// Starts a refresh that no caller has asked for. `false`: one is in the air, a failed one is being paused for, or there is
     /// nothing to refresh.
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
     pub(crate) fn refresh_ahead(&self) -> bool {
         self.inner.refresh_ahead()
     }

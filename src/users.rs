@@ -3,8 +3,16 @@
 mod builder;
 mod metrics;
 mod options;
+#[cfg_attr(
+    not(feature = "rt-tokio"),
+    allow(dead_code, reason = "for the refresher, which is a task")
+)]
 mod refresher;
 mod seat;
+#[cfg_attr(
+    not(feature = "rt-tokio"),
+    allow(dead_code, reason = "for the refresher, which is a task")
+)]
 mod table;
 
 use std::fmt;

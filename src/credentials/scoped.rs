@@ -48,6 +48,10 @@ impl ScopedSessions {
         &self.core.clock
     }
 
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
     pub(crate) fn sleep(&self) -> &SharedAsyncSleep {
         &self.core.sleep
     }
@@ -110,11 +114,19 @@ fn state(epoch: u64, credentials: Option<RefreshCache<Snapshot, Error>>, closed:
 }
 
 impl ScopedCredentials {
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
     pub(crate) fn outlook(&self) -> Outlook {
         self.0.outlook()
     }
 
     /// See [`RefreshCache::refresh_ahead`].
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
     pub(crate) fn refresh_ahead(&self) -> bool {
         self.0.refresh_ahead()
     }
@@ -143,6 +155,10 @@ impl WeakSession {
     }
 
     /// Nobody's.
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
     pub(crate) fn none() -> Self {
         Self(Weak::new())
     }

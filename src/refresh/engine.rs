@@ -198,6 +198,10 @@ impl<T: Value, E: Failure> Inner<T, E> {
 
     /// Starts a refresh that no caller has asked for, unless one is in the air, a failed one is being paused for, or there is no
     /// value or no runtime.
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
     pub(super) fn refresh_ahead(self: &Arc<Self>) -> bool {
         let Some(spawner) = Spawner::here() else { return false };
         let now = self.clock.now();

@@ -162,6 +162,10 @@ impl<E: Failure> State<E> {
     }
 
     /// A value that serves could be replaced ahead of time: no failure is being paused for.
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
     pub(super) fn may_be_refreshed(&self, now: Now) -> bool {
         let pausing = self.pause.as_ref().is_some_and(|pause| !pause.until.is_over(now));
         !pausing && self.value.as_ref().is_some_and(|value| !value.withheld)
