@@ -137,10 +137,12 @@ async fn sixty_four_tasks_and_a_thousand_switches_over_sockets() {
     stop.store(true, Ordering::SeqCst);
 
     let (mut signed, mut ended, mut retried) = (0, 0, 0);
-    let (owners, mut by_task) = (owners.lock().unwrap().clone(), Vec::new());
+    let mut by_task = Vec::new();
     for task in tasks {
         by_task.extend(task.await.unwrap());
     }
+    // Only now: the last of them have got credentials after the stop.
+    let owners = owners.lock().unwrap().clone();
     let signers = signers.lock().unwrap();
     for (number, from, to, kind) in by_task {
         let keys = signers.get(&number).cloned().unwrap_or_default();
