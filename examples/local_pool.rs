@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use aws_credential_types::Credentials;
+use aws_sdk_sts::error::DisplayErrorContext;
 use cognito_identity_pool::{LocalIdentityPool, LocalIdentityPoolBuilder, LocalRequest};
 
 const USAGE: &str = "\
@@ -124,8 +125,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
         return Ok(());
     }
     if options.rules {
-        print_rules();
-        return Ok(());
+        // Whoever reads may stop reading (`--rules | head`).
+        return Ok(
+            print_rules(&mut io::stdout().lock()).or_else(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => Ok(()),
+                _ => Err(error),
+            })?,
+        );
     }
     let provider = options.provider.unwrap_or_else(|| "login.mycompany.myapp".to_owned());
     let mut builder = LocalIdentityPool::builder()
@@ -134,9 +140,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
         .allow_guests(options.guests)
         .throttling(options.throttle)
         .on_request(log);
-    if let Some(region) = options.region {
-        builder = builder.region(region);
-    }
+    let region = options.region.unwrap_or_else(|| "us-east-1".to_owned());
+    builder = builder.region(&region);
     if let Some(path) = options.pools_file {
         builder = builder.pools_file(&fs::read_to_string(path)?)?;
     }
@@ -149,7 +154,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
             !remote || options.allow_remote_sts,
             "{endpoint} is not on this machine: --allow-remote-sts"
         );
-        builder = front(builder, &endpoint).await.cors(!remote);
+        builder = front(builder, &endpoint, region).await.cors(!remote);
     }
     let pool = builder.start().await?;
 
@@ -171,8 +176,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// A pool whose credentials open what the server behind it has.
-async fn front(builder: LocalIdentityPoolBuilder, endpoint: &str) -> LocalIdentityPoolBuilder {
+async fn front(builder: LocalIdentityPoolBuilder, endpoint: &str, region: String) -> LocalIdentityPoolBuilder {
     let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .region(aws_config::Region::new(region))
         .endpoint_url(endpoint)
         .load()
         .await;
@@ -184,7 +190,10 @@ async fn front(builder: LocalIdentityPoolBuilder, endpoint: &str) -> LocalIdenti
             .role_session_name(request.role_session_name)
             .duration_seconds(request.duration_seconds);
         async move {
-            let output = call.send().await?;
+            let output = call
+                .send()
+                .await
+                .inspect_err(|error| eprintln!("AssumeRole at the STS behind: {}", DisplayErrorContext(error)))?;
             let credentials = output.credentials.ok_or("AssumeRole answered without credentials")?;
             Ok(Credentials::new(
                 credentials.access_key_id,
@@ -252,12 +261,13 @@ fn log(request: &LocalRequest) {
     eprintln!("{} {} {outcome} {identity} {key}", request.status, request.operation);
 }
 
-fn print_rules() {
+fn print_rules(out: &mut impl io::Write) -> io::Result<()> {
     for rule in LocalIdentityPool::rules() {
-        println!("{:10} {} {}", rule.fidelity, rule.id, rule.error);
+        writeln!(out, "{:10} {} {}", rule.fidelity, rule.id, rule.error)?;
         if !rule.message.is_empty() {
-            println!("           {}", rule.message);
+            writeln!(out, "           {}", rule.message)?;
         }
-        println!("           {}", rule.about);
+        writeln!(out, "           {}", rule.about)?;
     }
+    Ok(())
 }
