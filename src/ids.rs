@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
+
 /// Why a value cannot be the id that it was offered as.
 ///
 /// The text names the rule of the service and, where there is a likely one, the mistake that was made.
@@ -29,6 +31,12 @@ impl InvalidId {
             rule: rule.into(),
             hint,
         }
+    }
+}
+
+impl From<InvalidId> for Error {
+    fn from(invalid: InvalidId) -> Self {
+        Self::new(ErrorKind::Configuration, invalid.to_string())
     }
 }
 

@@ -13,7 +13,7 @@ use super::guest::GuestSlot;
 use super::memory::{Slot, Writes};
 use super::{CognitoCredentialsProvider, Core, Login};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::ids::{IdentityPoolId, InvalidId};
 use crate::refresh::RefreshPolicy;
 use crate::service::{IdentityService, ServiceSettings, sleep_impl, time_source};
@@ -158,7 +158,7 @@ impl CognitoCredentialsProviderBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`], saying what to set: a value that is no identity pool id, no HTTP client, no way to wait, a
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration), saying what to set: a value that is no identity pool id, no HTTP client, no way to wait, a
     /// namespace that is none.
     pub fn build(self) -> Result<CognitoCredentialsProvider, Error> {
         let login = self.login.clone();
@@ -166,9 +166,7 @@ impl CognitoCredentialsProviderBuilder {
     }
 
     pub(super) fn core(self) -> Result<Core, Error> {
-        let pool = self
-            .pool
-            .map_err(|invalid| Error::new(ErrorKind::Configuration, invalid.to_string()))?;
+        let pool = self.pool?;
         let app = self.app.as_ref();
         let writes = Writes::new(self.store);
         Ok(Core {
