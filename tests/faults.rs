@@ -766,12 +766,12 @@ impl Device {
         let proven = if provider == Logins::GOOGLE {
             Who::External(named(claims["sub"].as_str().unwrap()))
         } else {
-            let amr = claims["amr"]
+            let mut amr = claims["amr"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .filter_map(|entry| entry.as_str());
-            Who::Developer(named(amr.last().unwrap()))
+            Who::Developer(named(amr.next_back().unwrap()))
         };
         assert_eq!(proven, self.who, "signed by the login in force");
     }
