@@ -6,10 +6,8 @@
 
 mod harness;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::Future;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,29 +21,11 @@ use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use cognito_identity_pool::{CognitoCredentialsProvider, LocalIdentityPool, Login};
+use harness::counting::{self, Counting};
 use harness::{is_quick, median, ratio, table};
 
-/// Counts allocations, so that "none" is measured and not believed.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: forwards to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static COUNTING: Counting = Counting;
 
 /// The floor: time source, one pointer, `Credentials::clone`, `ready`.
 #[derive(Debug)]
@@ -128,9 +108,9 @@ fn measure(threads: usize, call: &(impl Fn() + Sync)) -> Duration {
 
 fn allocations(call: &impl Fn()) -> u64 {
     call();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = counting::allocations();
     (0..1_000).for_each(|_| call());
-    (ALLOCATIONS.load(Ordering::Relaxed) - before) / 1_000
+    (counting::allocations() - before) / 1_000
 }
 
 const THREADS: [usize; 3] = [1, 2, 4];

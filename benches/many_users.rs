@@ -12,11 +12,10 @@
 
 mod harness;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::Future;
 use std::hint::black_box;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -32,6 +31,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::region::Region;
 use cognito_identity_pool::{DeveloperUserId, TokenVendor, UserCredentials};
+use harness::counting::{self, Counting};
 use harness::{is_quick, median, table};
 
 const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
@@ -39,26 +39,6 @@ const PROVIDER: &str = "login.mycompany.myapp";
 const ACCESS_KEY: usize = 20;
 const SECRET_KEY: usize = 40;
 const SESSION_TOKEN: usize = 1_200;
-
-/// Counts the bytes that are allocated at this moment.
-struct Counting;
-
-static BYTES: AtomicI64 = AtomicI64::new(0);
-
-// SAFETY: everything is handed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -147,7 +127,7 @@ fn in_virtual_time<F: Future>(work: impl FnOnce(SharedTimeSource) -> F) -> F::Ou
 }
 
 fn bytes() -> i64 {
-    BYTES.load(Ordering::Relaxed)
+    counting::bytes()
 }
 
 fn memory() {

@@ -5,9 +5,7 @@
 
 mod harness;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aws_config::SdkConfig;
@@ -21,36 +19,12 @@ use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_types::body::SdkBody;
 use aws_types::region::Region;
 use cognito_identity_pool::{DeveloperUserId, PrincipalTags, TokenVendor, VendRequest};
+use harness::counting::{self, Counting};
 use harness::{is_quick, table};
 
 const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
 const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
 const PROVIDER: &str = "login.mycompany.myapp";
-
-/// Counts allocations.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is handed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is the system's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system's.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -84,12 +58,12 @@ fn config() -> SdkConfig {
 
 /// One round of `work`, `times` over: nanoseconds and allocations of one.
 async fn round<T>(times: u32, mut work: impl AsyncFnMut() -> T) -> (f64, f64) {
-    let (start, allocated) = (Instant::now(), ALLOCATIONS.load(Ordering::Relaxed));
+    let (start, allocated) = (Instant::now(), counting::allocations());
     for _ in 0..times {
         black_box(work().await);
     }
     let nanos = start.elapsed().as_nanos() as f64;
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocated;
+    let allocations = counting::allocations() - allocated;
     (nanos / f64::from(times), allocations as f64 / f64::from(times))
 }
 

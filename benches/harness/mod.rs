@@ -1,6 +1,8 @@
 //! What the benches share: medians of nine, histograms of waiting times, tables. Nothing here asserts anything about time.
 #![allow(dead_code, clippy::print_stdout, missing_docs)]
 
+pub(crate) mod counting;
+
 use std::time::{Duration, Instant};
 
 /// `cargo test` and `cargo bench -- --test` run every bench once, quickly.
