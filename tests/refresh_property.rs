@@ -96,6 +96,19 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// A clock that was set back before a pause was cut, and forward after it, once looked like a load inside of the pause.
+const SET_AROUND_A_CUT: [Action; 9] = [
+    Action::Ask,
+    Action::Succeed(3600),
+    Action::Force,
+    Action::Fail,
+    Action::SetWall(-30 * DAY),
+    Action::Invalidate,
+    Action::SetWall(30 * DAY),
+    Action::Ask,
+    Action::Succeed(3600),
+];
+
 /// What a load told when it began and when it was gone.
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -289,14 +302,16 @@ impl<'a> World<'a> {
             }
             Action::Invalidate => {
                 if self.cache.invalidate(|_| true) {
-                    let cut = self.pause.map(|pause| {
-                        let passed = self.passed(pause.wall, pause.steady);
-                        Pause {
-                            length: pause.length.min(passed + Duration::from_secs(5)),
-                            ..pause
+                    // A pause that is cut begins anew, on both clocks: the wall clock may have been set since it began.
+                    let cut = Duration::from_secs(5);
+                    self.pause = self.pause.map(|pause| {
+                        let left = pause.length.saturating_sub(self.passed(pause.wall, pause.steady));
+                        if left > cut {
+                            self.pause(cut, pause.serves)
+                        } else {
+                            pause
                         }
                     });
-                    self.pause = cut;
                     let known = self.known.as_mut().expect("only a value can be invalidated");
                     assert!(!known.invalidated, "invalidated twice");
                     known.invalidated = true;
@@ -556,6 +571,11 @@ fn whatever_happens_the_promises_hold() {
         failure_persistence: None,
         ..Config::default()
     };
+    for detached in [false, true] {
+        let mut world = World::new(detached, &counts);
+        SET_AROUND_A_CUT.iter().for_each(|action| world.perform(action));
+        world.recovers();
+    }
     let sequences = (any::<bool>(), prop::collection::vec(action(), 20..60));
     let outcome = TestRunner::new(config).run(&sequences, |(detached, sequence)| {
         let mut world = World::new(detached, &counts);
