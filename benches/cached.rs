@@ -108,8 +108,10 @@ fn measure(threads: usize, call: &(impl Fn() + Sync)) -> Duration {
 
 fn allocations(call: &impl Fn()) -> u64 {
     call();
+    counting::count(true);
     let before = counting::allocations();
     (0..1_000).for_each(|_| call());
+    counting::count(false);
     (counting::allocations() - before) / 1_000
 }
 

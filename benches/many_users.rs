@@ -348,6 +348,7 @@ fn a_day() {
 }
 
 fn main() {
+    counting::count(true);
     let parts: [(&str, fn()); 4] = [
         ("memory", memory),
         ("newcomers", newcomers),

@@ -116,6 +116,7 @@ macro_rules! measure {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    counting::count(true);
     let (rounds, hits, requests) = if is_quick() { (3, 200, 20) } else { (31, 20_000, 500) };
     let config = config();
     let user = DeveloperUserId::new("user-42").unwrap();

@@ -42,7 +42,7 @@ use self::session::{SessionState, Settled};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
-use crate::refresh::{self, Failure, LoadRequest, Loaded, RefreshCache, RefreshPolicy};
+use crate::refresh::{self, AtHand, Failure, LoadRequest, Loaded, RefreshCache, RefreshPolicy};
 use crate::service::IdentityService;
 use crate::store::{StoreKey, Swapped};
 use crate::token::OpenIdToken;
@@ -171,6 +171,8 @@ impl Core {
 struct Shared {
     core: Arc<Core>,
     current: ArcSwap<SessionState>,
+    /// What the session in force serves, for hits. Changed under the lock of `switching`.
+    at_hand: AtHand<Snapshot>,
     /// Asked when there is nothing fresh: see [`Login::decided_by`]. Its lock orders the changes of the pointer.
     switching: Mutex<Option<Decide>>,
 }
@@ -181,13 +183,23 @@ type Decide = Arc<dyn Fn() -> Login + Send + Sync>;
 static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
 
 impl Shared {
-    /// A hit: two pointers and a look at the clock.
-    fn hit<R>(&self, bound: Option<u64>, read: impl FnOnce(&Snapshot) -> R) -> Option<R> {
-        let state = self.current.load();
-        if bound.is_some_and(|epoch| epoch != state.epoch) {
-            return None;
+    /// A hit: one pointer and a look at the clock.
+    #[inline]
+    fn hit<R>(&self, bound: Option<u64>, read: impl FnOnce(Option<&Snapshot>) -> R) -> R {
+        self.at_hand.read(&self.core.clock, |snapshot| {
+            read(snapshot.filter(|snapshot| snapshot.serves(bound)))
+        })
+    }
+
+    /// Makes hits of what `state` serves, if it is still in force.
+    fn keep_at_hand(&self, state: &Arc<SessionState>, served: &refresh::Served<Snapshot>) {
+        if self.at_hand.is(served) {
+            return;
         }
-        state.credentials.as_ref()?.peek(read)
+        let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&self.current.load(), state) {
+            self.at_hand.put(served);
+        }
     }
 
     /// Waits for credentials of the session in force, or of the one that the caller is bound to. Whoever waits while the pointer
@@ -213,7 +225,9 @@ impl Shared {
                 state = Arc::clone(&now);
                 continue;
             }
-            return result.map(|snapshot| (state, snapshot));
+            let snapshot = result?;
+            self.keep_at_hand(&state, &snapshot);
+            return Ok((state, snapshot));
         }
     }
 
@@ -235,7 +249,8 @@ impl Shared {
     fn decide(&self) {
         let decide = self.switching.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(decide) = decide else { return };
-        if self.hit(None, |_| ()).is_some() {
+        let credentials = self.current.load().credentials.clone();
+        if credentials.is_some_and(|credentials| credentials.peek(|_| ()).is_some()) {
             return;
         }
         let login = decided(&decide);
@@ -269,13 +284,13 @@ impl Shared {
     }
 
     fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {
-        match self.hit(bound, Snapshot::hand_out) {
-            Some(credentials) => future::ProvideCredentials::ready(Ok(credentials)),
+        self.hit(bound, |snapshot| match snapshot {
+            Some(snapshot) => future::ProvideCredentials::ready(Ok(snapshot.hand_out())),
             None => future::ProvideCredentials::new(async move {
                 let (_, snapshot) = self.serve(bound).await.map_err(CredentialsError::from)?;
                 Ok(snapshot.hand_out())
             }),
-        }
+        })
     }
 
     fn invalidate_signer(&self, access_key_id: &str) -> bool {
@@ -335,6 +350,7 @@ impl Shared {
         let old = self.current.swap(Arc::clone(&state));
         // First the new one in force, then the news to those who wait for the old one.
         old.end();
+        self.at_hand.clear();
         tracing::debug!(epoch = state.epoch, login = ?state.login, "session in force");
         state
     }
@@ -400,6 +416,7 @@ impl CognitoCredentialsProvider {
             shared: Arc::new(Shared {
                 core,
                 current,
+                at_hand: AtHand::empty(),
                 switching: Mutex::new(None),
             }),
         };

@@ -23,12 +23,13 @@ pub(crate) use self::engine::Setup;
 use self::engine::{Demand, Inner};
 pub use self::policy::{RefreshPolicy, RefreshPolicyBuilder};
 pub(crate) use self::state::Reason;
-use self::sync::{AtomicI64, Ordering};
+use self::sync::{AtomicI64, Ordering, Slot};
 use crate::clock::{Clock, Expiry, Now, Timer};
 
 /// A hit is good for this long without looking at anything but the wall clock, which is half of what a hit costs. A clock
 /// that was set back is noticed unless nobody asks until it reads this very second again.
 const LOOK_EVERY_MILLIS: i64 = 1_000;
+
 /// What the cache has to know of its source's errors, and those that it raises itself. A clone is handed to every caller.
 pub(crate) trait Failure: Clone + Send + Sync + 'static {
     /// Trying again will not help; the value at hand is not to be served any longer.
@@ -89,6 +90,10 @@ pub(crate) struct Outlook {
     pub(crate) life: Option<(Duration, Duration)>,
 }
 
+/// A value of some cache, kept where it is one pointer away. It is read for as long as its cache would serve it with no
+/// further look, and no longer: the cache tells the value itself when it is over.
+pub(crate) struct AtHand<T>(Slot<Entry<T>>);
+
 /// A value that the cache has handed out. Clones share it.
 pub(crate) struct Served<T>(Arc<Entry<T>>);
 
@@ -113,14 +118,9 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
         }
     }
 
-    /// Reads the value if it may be served with no further look: one pointer and the wall clock, no lock, no allocation.
-    /// `None` says no more than that [`get`](Self::get) has to be asked.
+    /// Reads the value if it may be served with no further look: see [`AtHand::read`].
     pub(crate) fn peek<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
-        let wall = self.inner.clock.wall_millis();
-        self.inner
-            .entry
-            .read(|entry| entry.is_fresh(wall).then(|| read(&entry.value)))
-            .flatten()
+        read_fresh(&self.inner.entry, &self.inner.clock, |fresh| fresh.map(read))
     }
 
     /// The value: at once if it may be served, else after the load that is in the air or is started now.
@@ -188,6 +188,32 @@ impl<T: Value, E: Failure> WeakCache<T, E> {
     }
 }
 
+impl<T> AtHand<T> {
+    pub(crate) fn empty() -> Self {
+        Self(Slot::empty())
+    }
+
+    /// Reads the value if it may be served with no further look: one pointer and the wall clock, no lock, no allocation.
+    /// `None` says no more than that its cache has to be asked.
+    #[inline]
+    pub(crate) fn read<R>(&self, clock: &Clock, read: impl FnOnce(Option<&T>) -> R) -> R {
+        read_fresh(&self.0, clock, read)
+    }
+
+    pub(crate) fn is(&self, served: &Served<T>) -> bool {
+        self.0
+            .read(|entry| entry.is_some_and(|entry| std::ptr::eq(entry, &*served.0)))
+    }
+
+    pub(crate) fn put(&self, served: &Served<T>) {
+        self.0.store(Some(Arc::clone(&served.0)));
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(None);
+    }
+}
+
 impl Setup {
     pub(crate) fn new(policy: RefreshPolicy, clock: Clock, sleep: Option<SharedAsyncSleep>) -> Arc<Self> {
         Arc::new(Self {
@@ -198,7 +224,14 @@ impl Setup {
     }
 }
 
+#[inline]
+fn read_fresh<T, R>(slot: &Slot<Entry<T>>, clock: &Clock, read: impl FnOnce(Option<&T>) -> R) -> R {
+    let wall = clock.wall_millis();
+    slot.read(|entry| read(entry.filter(|entry| entry.is_fresh(wall)).map(|entry| &entry.value)))
+}
+
 impl<T> Entry<T> {
+    #[inline]
     fn is_fresh(&self, wall: i64) -> bool {
         let until = self.fresh_until.load(Ordering::Acquire);
         wall < until && until.saturating_sub(LOOK_EVERY_MILLIS) <= wall

@@ -1,20 +1,28 @@
-//! An allocator that counts: a bench says `#[global_allocator] static COUNTING: Counting = Counting;`.
+//! An allocator that counts once it is told to: a bench says `#[global_allocator] static COUNTING: Counting = Counting;`.
+//!
+//! While it does not count it costs nothing that threads could contend for.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// The system's allocator, counted.
 pub(crate) struct Counting;
 
+static ON: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
-/// How many allocations there have been.
+/// Counts from now on, or no longer.
+pub(crate) fn count(on: bool) {
+    ON.store(on, Ordering::Relaxed);
+}
+
+/// How many allocations have been counted.
 pub(crate) fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
-/// How many bytes are allocated at this moment.
+/// How many more bytes are allocated at this moment than before it counted.
 pub(crate) fn bytes() -> i64 {
     BYTES.load(Ordering::Relaxed)
 }
@@ -22,14 +30,18 @@ pub(crate) fn bytes() -> i64 {
 // SAFETY: everything is handed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        if ON.load(Ordering::Relaxed) {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+            BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        }
         // SAFETY: the caller's contract is the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        if ON.load(Ordering::Relaxed) {
+            BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        }
         // SAFETY: the caller's contract is the system's.
         unsafe { System.dealloc(pointer, layout) }
     }

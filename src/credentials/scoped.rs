@@ -13,7 +13,7 @@ use super::session::{SessionState, Settled};
 use super::{CognitoCredentialsProviderBuilder, Core, Login, NEXT_EPOCH, Session, Shared};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::refresh::{Outlook, RefreshCache, Setup, WeakCache};
+use crate::refresh::{AtHand, Outlook, RefreshCache, Setup, WeakCache};
 
 /// What the sessions have in common.
 pub(crate) struct ScopedSessions {
@@ -93,6 +93,7 @@ impl ScopedSessions {
         let shared = Shared {
             core: Arc::clone(&self.core),
             current: ArcSwap::new(state(epoch, credentials, closed)),
+            at_hand: AtHand::empty(),
             switching: Mutex::new(None),
         };
         Session {

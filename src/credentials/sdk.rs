@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_credential_types::Credentials;
@@ -22,7 +23,6 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Layer, Storable, StoreReplace};
 use aws_types::SdkConfig;
 
-use super::exchange::Snapshot;
 use super::{PROVIDER_NAME, Served};
 use crate::error::Error;
 use crate::refresh::Failure;
@@ -46,28 +46,56 @@ impl Storable for Pinned {
 thread_local! {
     /// The credentials that were handed out last on this thread.
     static HANDED_OUT: Cell<Option<HandedOut>> = const { Cell::new(None) };
+    /// Which of the [`COPIES`] this thread is answered with.
+    static COPY: usize = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        THREADS.fetch_add(1, Ordering::Relaxed) % COPIES
+    };
 }
 
 /// Which credentials, and of which session.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HandedOut {
+struct HandedOut {
     pin: Pinned,
     /// The hash of the access key id.
     key: u64,
 }
 
-impl HandedOut {
+/// Threads that clone the same identity contend for its reference counts, which costs more than all else about an answer.
+const COPIES: usize = 4;
+
+/// What is answered from a session that another may replace.
+pub(super) struct PinnedForm {
+    /// The credentials as an identity cache answers them: with the mark that pins an operation to the session.
+    identities: [Identity; COPIES],
+    handed_out: HandedOut,
+}
+
+impl PinnedForm {
     pub(super) fn new(credentials: &Credentials, pin: Pinned) -> Self {
         Self {
-            pin,
-            key: hash(credentials),
+            identities: std::array::from_fn(|_| pinned(credentials, pin)),
+            handed_out: HandedOut {
+                pin,
+                key: hash(credentials),
+            },
         }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.handed_out.pin.epoch
     }
 
     /// Leaves word for an identity cache further up the stack: a mark on the credentials themselves would cost an allocation for
     /// each clone.
-    pub(super) fn announce(self) {
-        HANDED_OUT.try_with(|last| last.set(Some(self))).unwrap_or_default();
+    #[inline]
+    pub(super) fn announce(&self) {
+        let announced = Some(self.handed_out);
+        HANDED_OUT.try_with(|last| last.set(announced)).unwrap_or_default();
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identities[COPY.try_with(|copy| *copy).unwrap_or_default()].clone()
     }
 }
 
@@ -94,12 +122,11 @@ fn carries_our_name(credentials: &Credentials) -> bool {
 }
 
 /// `credentials`, which are of `pin`'s session, as an identity that pins the operation that is signed with it.
-pub(super) fn pinned(credentials: Credentials, pin: Pinned) -> Identity {
+fn pinned(credentials: &Credentials, pin: Pinned) -> Identity {
     let mut layer = Layer::new("CognitoIdentityPoolSession");
     layer.store_put(pin);
-    let expiry = credentials.expiry();
-    let identity = Identity::builder().data(credentials).property(layer.freeze());
-    let identity = match expiry {
+    let identity = Identity::builder().data(credentials.clone()).property(layer.freeze());
+    let identity = match credentials.expiry() {
         Some(expiry) => identity.expiration(expiry),
         None => identity,
     };
@@ -173,13 +200,13 @@ impl ResolveCachedIdentity for OurIdentityCache {
         let pin = self.pin(config);
         let bound = pin.or(self.served.bound);
         if self.partition == Some(partition) {
-            return match self.served.shared.hit(bound, Snapshot::identity) {
-                Some(identity) => IdentityFuture::ready(Ok(identity)),
+            return self.served.shared.hit(bound, |snapshot| match snapshot {
+                Some(snapshot) => IdentityFuture::ready(Ok(snapshot.identity())),
                 None => IdentityFuture::new(async move {
                     let (_, snapshot) = self.served.shared.serve(bound).await?;
                     Ok(snapshot.identity())
                 }),
-            };
+            });
         }
         let can_be_cached = components.sleep_impl().is_some() && components.time_source().is_some();
         if can_be_cached && self.foreign().contains(&partition) {
@@ -213,7 +240,12 @@ impl ResolveCachedIdentity for OurIdentityCache {
             if bound.is_some_and(|epoch| epoch != pin.epoch) || in_force() != pin.epoch {
                 return Err(Error::ended().into());
             }
-            Ok(pinned(credentials.clone(), pin))
+            Ok(self.served.shared.hit(Some(pin.epoch), |snapshot| {
+                match snapshot.filter(|snapshot| snapshot.is_of(credentials)) {
+                    Some(snapshot) => snapshot.identity(),
+                    None => pinned(credentials, pin),
+                }
+            }))
         })
     }
 }

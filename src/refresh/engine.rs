@@ -279,6 +279,9 @@ impl<T: Value, E: Failure> Inner<T, E> {
                     entry.open(now, length);
                 }
                 let old = shared.entry.replace(Arc::clone(&entry));
+                if let Some(old) = &old {
+                    old.close();
+                }
                 self.entry.store(Some(Arc::clone(&entry)));
                 drop(shared);
                 drop(old);

@@ -35,9 +35,10 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Reads without counting a reference.
-    pub(super) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
-        self.pointer.load().as_deref().map(read)
+    /// Reads without counting a reference. What `read` makes is not moved: a hit is little else than moving its answer.
+    #[inline]
+    pub(super) fn read<R>(&self, read: impl FnOnce(Option<&T>) -> R) -> R {
+        read(self.pointer.load().as_deref())
     }
 
     pub(super) fn load(&self) -> Option<Arc<T>> {
@@ -57,8 +58,8 @@ impl<T> Slot<T> {
         }
     }
 
-    pub(super) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
-        self.load().as_deref().map(read)
+    pub(super) fn read<R>(&self, read: impl FnOnce(Option<&T>) -> R) -> R {
+        read(self.load().as_deref())
     }
 
     pub(super) fn load(&self) -> Option<Arc<T>> {
