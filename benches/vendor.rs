@@ -56,15 +56,22 @@ fn config() -> SdkConfig {
         .build()
 }
 
-/// One round of `work`, `times` over: nanoseconds and allocations of one.
-async fn round<T>(times: u32, mut work: impl AsyncFnMut() -> T) -> (f64, f64) {
-    let (start, allocated) = (Instant::now(), counting::allocations());
+/// One round of `work`, `times` over: nanoseconds of one.
+async fn round<T>(times: u32, mut work: impl AsyncFnMut() -> T) -> f64 {
+    let start = Instant::now();
     for _ in 0..times {
         black_box(work().await);
     }
-    let nanos = start.elapsed().as_nanos() as f64;
-    let allocations = counting::allocations() - allocated;
-    (nanos / f64::from(times), allocations as f64 / f64::from(times))
+    start.elapsed().as_nanos() as f64 / f64::from(times)
+}
+
+/// The allocations of one `work`.
+async fn allocations<T>(times: u32, work: impl AsyncFnMut() -> T) -> f64 {
+    counting::count(true);
+    let before = counting::allocations();
+    round(times, work).await;
+    counting::count(false);
+    (counting::allocations() - before) as f64 / f64::from(times)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -92,31 +99,20 @@ impl Measured {
 /// Measures several works in turn, round after round, so that what disturbs the machine disturbs them all.
 macro_rules! measure {
     ($rounds:expr, $times:expr, $($name:literal => $work:expr),+ $(,)?) => {{
-        let mut all = Vec::new();
-        $(all.push(($name, Vec::new(), Vec::new(), round($times, $work).await));)+
+        // The first round of each is warm-up.
+        let mut all = vec![$(($name, Vec::new(), allocations($times, $work).await)),+];
         for _ in 0..$rounds {
-            let mut at = 0;
-            $(
-                let (nanos, allocations) = round($times, $work).await;
-                all[at].1.push(nanos);
-                all[at].2.push(allocations);
-                at += 1;
-            )+
-            black_box(at);
+            let nanos = [$(round($times, $work).await),+];
+            all.iter_mut().zip(nanos).for_each(|((_, rounds, _), nanos)| rounds.push(nanos));
         }
         all.into_iter()
-            .map(|(name, nanos, allocations, _warm_up)| Measured {
-                name,
-                nanos: median(nanos),
-                allocations: median(allocations),
-            })
+            .map(|(name, nanos, allocations)| Measured { name, nanos: median(nanos), allocations })
             .collect::<Vec<_>>()
     }};
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    counting::count(true);
     let (rounds, hits, requests) = if is_quick() { (3, 200, 20) } else { (31, 20_000, 500) };
     let config = config();
     let user = DeveloperUserId::new("user-42").unwrap();

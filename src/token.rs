@@ -62,13 +62,21 @@ impl OpenIdToken {
     }
 }
 
+/// Whether it is of visible ASCII characters alone. It does not stop at the first that is not, so that the compiler can look at many
+/// bytes at once: tokens are long, and hardly any is wrong.
+fn is_graphic(token: &str) -> bool {
+    token
+        .bytes()
+        .fold(true, |so_far, byte| so_far & byte.is_ascii_graphic())
+}
+
 /// What every token that is shown to Cognito has to satisfy.
 pub(crate) fn check_token(token: &str) -> Result<(), Error> {
     let problem = if token.is_empty() {
         "it is empty"
     } else if token.len() > MAX_TOKEN_LENGTH {
         "it is longer than 50000 characters"
-    } else if token.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    } else if !is_graphic(token) && token.contains(|c: char| c.is_whitespace() || c.is_control()) {
         "there is white space in it"
     } else {
         return Ok(());

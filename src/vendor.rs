@@ -29,7 +29,6 @@ use futures_util::FutureExt;
 use secrecy::SecretString;
 
 use crate::clock::{Clock, Expiry, Now, Timer};
-use crate::developer::DeveloperIdentity;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
@@ -353,7 +352,7 @@ impl Inner {
         expected: Option<&IdentityId>,
     ) -> Result<VendedToken, Error> {
         let kept = match self.admit(user) {
-            Ok(()) if fresh => Ok(None),
+            Ok(()) if fresh || self.cache.is_off() => Ok(None),
             Ok(()) => Ok(self.cache.get(user, variant, self.clock.now())),
             Err(error) => Err(error),
         };
@@ -451,10 +450,8 @@ impl Inner {
                 }
                 _ => error,
             })?;
-        let identity = DeveloperIdentity::new(answer.identity_id, answer.token);
         Ok(VendedToken::new(
-            identity,
-            answer.request_id,
+            answer,
             variant.duration,
             self.clock.now().system_time(),
         ))

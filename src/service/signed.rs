@@ -18,7 +18,7 @@ use super::{ServiceSettings, checked_identity, present, refused, time_source};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
-use crate::token::{OpenIdToken, TokenDuration};
+use crate::token::{OpenIdToken, TokenClaims, TokenDuration};
 
 /// What the service takes and gives at most in one page (`QueryLimit`), and deletes at most in one call.
 pub(crate) const PAGE: usize = 60;
@@ -48,6 +48,8 @@ pub(crate) struct TokenFor<'a> {
 pub(crate) struct DeveloperToken {
     pub(crate) identity_id: IdentityId,
     pub(crate) token: OpenIdToken,
+    /// What the token says of itself. An emulator's opaque token says nothing.
+    pub(crate) claims: Option<TokenClaims>,
     pub(crate) request_id: Option<String>,
 }
 
@@ -142,17 +144,19 @@ impl SignedService {
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
             .map_err(|_| invalid(OPERATION, "a token that is none"))?;
-        if let Some(claims) = token.unverified_claims() {
-            if claims.sub.is_some_and(|sub| sub != identity_id.as_str()) {
+        let claims = token.unverified_claims();
+        if let Some(claims) = &claims {
+            if claims.sub.as_ref().is_some_and(|sub| sub != identity_id.as_str()) {
                 return Err(invalid(OPERATION, "a token for another identity than it names"));
             }
-            if claims.aud.is_some_and(|aud| aud != self.pool.as_str()) {
+            if claims.aud.as_ref().is_some_and(|aud| aud != self.pool.as_str()) {
                 return Err(invalid(OPERATION, "a token for another identity pool"));
             }
         }
         Ok(DeveloperToken {
             identity_id,
             token,
+            claims,
             request_id,
         })
     }

@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use crate::developer::DeveloperIdentity;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperUserId, IdentityId};
+use crate::service::signed::DeveloperToken;
 use crate::token::TokenDuration;
 
 /// Session tags that travel in a token and become `aws:PrincipalTag/…` of the user's credentials, e.g. the tenant.
@@ -217,30 +218,26 @@ struct Inner {
 
 impl VendedToken {
     /// `now` is when the answer came, by the local clock.
-    pub(super) fn new(
-        identity: DeveloperIdentity,
-        request_id: Option<String>,
-        asked_for: TokenDuration,
-        now: SystemTime,
-    ) -> Self {
-        let claims = identity.token().unverified_claims();
-        // By the server's own clock, which issued it just now. An emulator's opaque token says nothing.
-        let life = claims
+    pub(super) fn new(answer: DeveloperToken, asked_for: TokenDuration, now: SystemTime) -> Self {
+        // By the server's own clock, which issued it just now.
+        let life = answer
+            .claims
             .as_ref()
             .and_then(|claims| u64::try_from(claims.exp?.checked_sub(claims.iat?)?).ok());
         let life = Duration::from_secs(
             life.unwrap_or_else(|| asked_for.as_secs())
                 .min(TokenDuration::MAX.as_secs()),
         );
-        let expires_at = claims
+        let expires_at = answer
+            .claims
             .and_then(|claims| claims.expires_at())
             .or_else(|| now.checked_add(life));
         Self {
             inner: Arc::new(Inner {
-                identity,
+                identity: DeveloperIdentity::new(answer.identity_id, answer.token),
                 expires_at: expires_at.unwrap_or(now),
                 life,
-                request_id,
+                request_id: answer.request_id,
             }),
             replaces: None,
         }
@@ -389,13 +386,14 @@ mod tests {
     const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
 
     fn vended(token: &str) -> VendedToken {
-        let identity = DeveloperIdentity::new(IdentityId::new(ID).unwrap(), OpenIdToken::new(token).unwrap());
-        VendedToken::new(
-            identity,
-            None,
-            TokenDuration::DEFAULT,
-            UNIX_EPOCH + Duration::from_secs(5_000),
-        )
+        let token = OpenIdToken::new(token).unwrap();
+        let answer = DeveloperToken {
+            identity_id: IdentityId::new(ID).unwrap(),
+            claims: token.unverified_claims(),
+            token,
+            request_id: None,
+        };
+        VendedToken::new(answer, TokenDuration::DEFAULT, UNIX_EPOCH + Duration::from_secs(5_000))
     }
 
     #[test]
