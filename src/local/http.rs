@@ -155,3 +155,44 @@ fn host_is_local(request: &Request<Incoming>) -> bool {
     };
     name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "::1"
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::local::LocalIdentityPool;
+
+    /// What a client that says `begins`, and then nothing more, is answered, and how many seconds of virtual time later.
+    async fn stalled_after(begins: &str) -> (String, u64) {
+        let pool = LocalIdentityPool::builder().start().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        client.write_all(begins.as_bytes()).await.unwrap();
+        let started = Instant::now();
+        let serving = tokio::spawn(serve(Arc::clone(pool.core()), server));
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        serving.await.unwrap();
+        (answer, started.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_end_its_head_is_cut_off_after_30_seconds() {
+        let (_, seconds) = stalled_after("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-").await;
+        assert_eq!(seconds, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_end_its_body_is_told_so_after_30_seconds() {
+        let (answer, seconds) =
+            stalled_after("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{").await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert_eq!(seconds, 30);
+    }
+}

@@ -86,6 +86,11 @@ impl fmt::Debug for LocalIdentityPool {
 }
 
 impl LocalIdentityPool {
+    #[cfg(test)]
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
     /// A builder; every setting has a default.
     pub fn builder() -> LocalIdentityPoolBuilder {
         LocalIdentityPoolBuilder::new()
