@@ -137,6 +137,7 @@ fn memory() {
         let config = canned(time, Arc::clone(&seen));
         let users = users(&config, None);
         let names = names(count);
+        counting::count(true);
         let before = bytes();
         for name in &names {
             let session = users.for_user(name);
@@ -150,6 +151,7 @@ fn memory() {
         assert_eq!(users.metrics().users, count);
         let held: Vec<_> = names.iter().map(|name| users.for_user(name)).collect();
         let with_sessions = bytes() - before - (held.capacity() * size_of_val(&held[0])) as i64;
+        counting::count(false);
         let each = |bytes: i64| {
             let each = bytes as f64 / count as f64;
             let strings = (ACCESS_KEY + SECRET_KEY + SESSION_TOKEN) as f64;
@@ -205,7 +207,11 @@ fn by_threads(threads: usize, count: usize, call: impl Fn(usize) + Sync) -> f64 
 }
 
 fn lookups() {
-    let count = if is_quick() { 500 } else { 10_000 };
+    let counts: &[usize] = if is_quick() { &[500] } else { &[1_000, 10_000] };
+    counts.iter().copied().for_each(lookups_among);
+}
+
+fn lookups_among(count: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -348,7 +354,6 @@ fn a_day() {
 }
 
 fn main() {
-    counting::count(true);
     let parts: [(&str, fn()); 4] = [
         ("memory", memory),
         ("newcomers", newcomers),

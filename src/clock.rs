@@ -17,8 +17,21 @@ const LATEST: i64 = 253_402_300_799_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Now {
     wall: i64,
-    /// `None` under a time source of the user's own: virtual time must not be contradicted by the machine's.
-    steady: Option<i64>,
+    /// Absent under a time source of the user's own: virtual time must not be contradicted by the machine's.
+    steady: SteadyMillis,
+}
+
+/// A reading of the monotonic clock, if there is one: half the size of an `Option`, and there may be very many of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SteadyMillis(i64);
+
+impl SteadyMillis {
+    const ABSENT: Self = Self(i64::MIN);
+
+    /// The time from `earlier` to this reading; `None` without a monotonic clock.
+    fn since(self, earlier: Self) -> Option<i64> {
+        (self != Self::ABSENT && earlier != Self::ABSENT).then(|| self.0.saturating_sub(earlier.0))
+    }
 }
 
 impl Now {
@@ -34,10 +47,8 @@ impl Now {
 
     /// How long ago `earlier` was: by the monotonic clock where there is one. Zero if the wall clock went back.
     pub(crate) fn since(self, earlier: Self) -> Duration {
-        duration(match (self.steady, earlier.steady) {
-            (Some(now), Some(then)) => now.saturating_sub(then),
-            _ => self.wall.saturating_sub(earlier.wall),
-        })
+        let steady = self.steady.since(earlier.steady);
+        duration(steady.unwrap_or_else(|| self.wall.saturating_sub(earlier.wall)))
     }
 }
 
@@ -75,10 +86,7 @@ impl Expiry {
     /// What is left, by the clock that ends first; never more than [`life`](Self::life).
     pub(crate) fn remaining(&self, now: Now) -> Duration {
         let wall = now.wall.saturating_sub(self.from.wall);
-        let steady = match (now.steady, self.from.steady) {
-            (Some(now), Some(from)) => now.saturating_sub(from),
-            _ => wall,
-        };
+        let steady = now.steady.since(self.from.steady).unwrap_or(wall);
         duration(self.life.saturating_sub(wall.max(steady).max(0)))
     }
 
@@ -91,10 +99,7 @@ impl Expiry {
     /// With one clock only, how far that one now lies before the moment it was taken.
     pub(crate) fn drift(&self, now: Now) -> Duration {
         let wall = now.wall.saturating_sub(self.from.wall);
-        let steady = match (now.steady, self.from.steady) {
-            (Some(now), Some(from)) => now.saturating_sub(from),
-            _ => wall.max(0),
-        };
+        let steady = now.steady.since(self.from.steady).unwrap_or(wall.max(0));
         duration(wall.saturating_sub(steady).saturating_abs())
     }
 
@@ -154,9 +159,9 @@ impl Clock {
     )]
     pub(crate) fn now(&self) -> Now {
         let steady = match &self.steady {
-            Steady::Absent => None,
-            Steady::Since(start) => Some(millis(start.elapsed())),
-            Steady::Told(at) => Some(at.load(std::sync::atomic::Ordering::SeqCst)),
+            Steady::Absent => SteadyMillis::ABSENT,
+            Steady::Since(start) => SteadyMillis(millis(start.elapsed())),
+            Steady::Told(at) => SteadyMillis(at.load(std::sync::atomic::Ordering::SeqCst)),
         };
         Now {
             wall: self.wall_millis(),

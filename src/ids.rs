@@ -94,7 +94,7 @@ macro_rules! string_id {
                 let value = value.into();
                 let check: fn(&str) -> Result<(), InvalidId> = $check;
                 check(&value)?;
-                Ok(Self(value))
+                Ok(Self(value.into()))
             }
 
             /// The id as text.
@@ -140,7 +140,7 @@ macro_rules! string_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.0.into()
             }
         }
 
@@ -174,7 +174,7 @@ macro_rules! displayed {
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct IdentityPoolId(String);
+pub struct IdentityPoolId(Box<str>);
 
 string_id!(IdentityPoolId, |v| check_region_guid("identity pool id", v), debug: |id| id.0);
 displayed!(IdentityPoolId, DeveloperProviderName);
@@ -214,7 +214,7 @@ impl IdentityPoolId {
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct IdentityId(String);
+pub struct IdentityId(Box<str>);
 
 string_id!(IdentityId, |v| check_region_guid("identity id", v), debug: |id| id.redacted());
 displayed!(IdentityId);
@@ -242,7 +242,7 @@ impl IdentityId {
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DeveloperProviderName(String);
+pub struct DeveloperProviderName(Box<str>);
 
 string_id!(DeveloperProviderName, check_developer_provider_name, debug: |name| name.0);
 
@@ -284,14 +284,14 @@ fn check_developer_provider_name(value: &str) -> Result<(), InvalidId> {
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DeveloperUserId(String);
+pub struct DeveloperUserId(Box<str>);
 
 string_id!(DeveloperUserId, check_developer_user_id, debug: |id| format!("{} bytes", id.0.len()));
 
 impl DeveloperUserId {
     /// 32 bytes as 43 characters of base64url: always legal.
     pub(crate) fn from_base64url(bytes: &[u8; 32]) -> Self {
-        Self(base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes))
+        Self(base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes).into())
     }
 }
 

@@ -193,6 +193,14 @@ impl<T> AtHand<T> {
         Self(Slot::empty())
     }
 
+    /// What `cache` has now.
+    pub(crate) fn of<E: Failure>(cache: &RefreshCache<T, E>) -> Self
+    where
+        T: Value,
+    {
+        Self(Slot::new(cache.inner.entry.load()))
+    }
+
     /// Reads the value if it may be served with no further look: one pointer and the wall clock, no lock, no allocation.
     /// `None` says no more than that its cache has to be asked.
     #[inline]
@@ -206,11 +214,11 @@ impl<T> AtHand<T> {
     }
 
     pub(crate) fn put(&self, served: &Served<T>) {
-        self.0.store(Some(Arc::clone(&served.0)));
+        drop(self.0.swap(Some(Arc::clone(&served.0))));
     }
 
     pub(crate) fn clear(&self) {
-        self.0.store(None);
+        drop(self.0.swap(None));
     }
 }
 

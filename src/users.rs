@@ -19,7 +19,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::credentials::scoped::ScopedSessions;
 use crate::credentials::{Flow, Session};
 use crate::error::{Error, ErrorKind};
 use crate::ids::DeveloperUserId;
@@ -61,7 +60,6 @@ pub struct UserCredentials {
 
 struct Inner {
     flow: Flow,
-    sessions: ScopedSessions,
     table: Table,
     refresher: Refresher,
     shared: Arc<Shared>,
@@ -99,17 +97,17 @@ impl UserCredentials {
 
     fn find(&self, user: &DeveloperUserId, options: Option<&UserOptions>) -> Session {
         let inner = &self.inner;
-        let now = inner.sessions.clock().wall_millis();
+        let now = inner.shared.sessions.clock().wall_millis();
         let make = || {
             let seat = Seat::new(user, options, inner);
-            let credentials = inner.sessions.credentials(&seat);
+            let credentials = inner.shared.sessions.credentials(&seat);
             (seat, credentials)
         };
         match inner
             .table
-            .find(user, options, now, make, |c| inner.sessions.session(c))
+            .find(user, options, now, make, |c| inner.shared.sessions.session(c))
         {
-            Found::Denied => inner.sessions.closed(denied()),
+            Found::Denied => inner.shared.sessions.closed(denied()),
             Found::Kept(session) => session,
             Found::Made(session) => {
                 inner.table.make_room();

@@ -29,14 +29,20 @@ fn told(at: Duration) -> (Wall, Arc<AtomicI64>, Clock) {
 
 #[test]
 fn the_systems_time_source_is_recognised_and_a_users_own_is_believed() {
-    assert!(Clock::new(SharedTimeSource::default()).now().steady.is_some());
-    assert!(Clock::new(SharedTimeSource::default()).now().steady.is_some());
+    assert_ne!(
+        Clock::new(SharedTimeSource::default()).now().steady,
+        SteadyMillis::ABSENT
+    );
+    assert_ne!(
+        Clock::new(SharedTimeSource::default()).now().steady,
+        SteadyMillis::ABSENT
+    );
     let own = Clock::new(SharedTimeSource::new(StaticTimeSource::from_secs(5)));
     assert_eq!(
         own.now(),
         Now {
             wall: 5_000,
-            steady: None
+            steady: SteadyMillis::ABSENT
         }
     );
 }
@@ -156,7 +162,10 @@ fn no_clock_is_wrong_enough_to_panic() {
                 .iter()
                 .map(|&steady| Some(steady))
                 .chain([None])
-                .map(move |steady| Now { wall, steady })
+                .map(move |steady| Now {
+                    wall,
+                    steady: steady.map_or(SteadyMillis::ABSENT, SteadyMillis),
+                })
         })
         .collect();
     for &from in &nows {

@@ -23,6 +23,9 @@ pub(crate) struct ScopedSessions {
 
 /// Whose credentials they are.
 pub(crate) trait Principal: Send + Sync + 'static {
+    /// The sessions that the user's is one of.
+    fn sessions(&self) -> &ScopedSessions;
+
     /// How the user signs in, asked for each exchange.
     fn login(self: &Arc<Self>) -> Login;
 
@@ -58,14 +61,19 @@ impl ScopedSessions {
 
     /// Credentials of a user, to be loaded when they are asked for.
     pub(crate) fn credentials<P: Principal>(&self, of: &Arc<P>) -> ScopedCredentials {
-        let (core, of) = (Arc::clone(&self.core), Arc::clone(of));
+        let of = Arc::clone(of);
         ScopedCredentials(RefreshCache::sharing(
             Arc::clone(&self.setup),
             |cache: WeakCache<Snapshot, Error>| {
                 Arc::new(move |request| {
                     let known = cache.current().map(|snapshot| snapshot.identity_id.clone());
                     let first = known.is_none();
-                    let cells = Cells::new(Arc::clone(&core), of.login(), UNPINNED, Settled::already(known));
+                    let cells = Cells::new(
+                        Arc::clone(&of.sessions().core),
+                        of.login(),
+                        UNPINNED,
+                        Settled::already(known),
+                    );
                     let of = Arc::clone(&of);
                     async move {
                         let result = cells.exchange(request).await;
@@ -92,8 +100,8 @@ impl ScopedSessions {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         let shared = Shared {
             core: Arc::clone(&self.core),
+            at_hand: credentials.as_ref().map_or_else(AtHand::empty, AtHand::of),
             current: ArcSwap::new(state(epoch, credentials, closed)),
-            at_hand: AtHand::empty(),
             switching: Mutex::new(None),
         };
         Session {
@@ -139,6 +147,11 @@ impl Session {
         drop(self.shared.install(state(self.epoch, None, Some(error))));
     }
 
+    /// Whether anybody has it besides whoever asks.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     pub(crate) fn downgrade(&self) -> WeakSession {
         WeakSession(Arc::downgrade(&self.shared))
     }
@@ -153,14 +166,5 @@ impl WeakSession {
 
     pub(crate) fn is_held(&self) -> bool {
         self.0.strong_count() > 0
-    }
-
-    /// Nobody's.
-    #[cfg_attr(
-        not(feature = "rt-tokio"),
-        allow(dead_code, reason = "for the refresher, which is a task")
-    )]
-    pub(crate) fn none() -> Self {
-        Self(Weak::new())
     }
 }

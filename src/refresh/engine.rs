@@ -32,14 +32,13 @@ pub(crate) struct Setup {
 pub(super) struct Inner<T: Value, E: Failure> {
     setup: Arc<Setup>,
     load: Load<T, E>,
-    /// What `Shared::entry` holds, for hits.
+    /// Replaced under the lock, read without.
     pub(super) entry: Slot<Entry<T>>,
     pub(super) shared: Mutex<Shared<T, E>>,
 }
 
 pub(super) struct Shared<T: Value, E: Failure> {
     pub(super) state: State<E>,
-    entry: Option<Arc<Entry<T>>>,
     // What most caches do not have at most times is boxed: a process may keep a cache for each of 100,000 users.
     flight: Option<Box<InFlight<T, E>>>,
     pub(super) background: Option<Box<Background>>,
@@ -95,7 +94,6 @@ impl<T: Value, E: Failure> Inner<T, E> {
     pub(super) fn new(setup: Arc<Setup>, load: Load<T, E>) -> Self {
         let shared = Shared {
             state: State::default(),
-            entry: None,
             flight: None,
             background: None,
             asked: i64::MIN,
@@ -278,11 +276,10 @@ impl<T: Value, E: Failure> Inner<T, E> {
                 if let Verdict::Serve(length) = shared.state.classify(&self.policy, now) {
                     entry.open(now, length);
                 }
-                let old = shared.entry.replace(Arc::clone(&entry));
+                let old = self.entry.swap(Some(Arc::clone(&entry)));
                 if let Some(old) = &old {
                     old.close();
                 }
-                self.entry.store(Some(Arc::clone(&entry)));
                 drop(shared);
                 drop(old);
                 return Ok(Served(entry));
@@ -290,17 +287,18 @@ impl<T: Value, E: Failure> Inner<T, E> {
             Ok(_) => E::expired_on_arrival(),
         };
         let serves = shared.state.failed(&error, &self.policy, now);
-        if let Some(entry) = shared.entry.as_ref().filter(|_| !serves) {
+        let entry = self.entry.load();
+        if let Some(entry) = entry.as_ref().filter(|_| !serves) {
             entry.close();
         }
-        let fallback = shared.entry.clone().filter(|_| serves).map(Served);
-        Err((error, fallback))
+        drop(shared);
+        Err((error, entry.filter(|_| serves).map(Served)))
     }
 
     /// `judged` was found wanting. `false`: it is not the value at hand, or was invalidated before.
     pub(super) fn invalidate(&self, judged: &Arc<Entry<T>>) -> bool {
         let mut shared = lock(&self.shared);
-        let is_current = shared.entry.as_ref().is_some_and(|entry| Arc::ptr_eq(entry, judged));
+        let is_current = self.entry.holds(judged);
         let invalidated = is_current && shared.state.invalidate(self.clock.now());
         if invalidated {
             judged.close();
@@ -308,16 +306,24 @@ impl<T: Value, E: Failure> Inner<T, E> {
         invalidated
     }
 
+    /// The value, good for `length` without another look. Under the lock.
+    fn serve(&self, now: Now, length: Duration) -> Option<Step<T, E>> {
+        let entry = self.entry.load()?;
+        entry.open(now, length);
+        Some(Step::Done(Ok(Served(entry))))
+    }
+
     pub(super) fn end(&self) {
         let mut shared = lock(&self.shared);
         shared.ended = true;
         shared.state = State::default();
-        let (entry, flight, background) = (shared.entry.take(), shared.flight.take(), shared.background.take());
+        let (flight, background) = (shared.flight.take(), shared.background.take());
+        let entry = self.entry.swap(None);
         if let Some(entry) = &entry {
             entry.close();
         }
-        self.entry.store(None);
         drop(shared);
+        drop(entry);
         if let Some(background) = background {
             background.abort();
         }
@@ -365,7 +371,7 @@ impl<T: Value, E: Failure> Shared<T, E> {
             (Demand::Forced, _) => Reason::Forced,
             (Demand::Fresh, Verdict::Fail(error)) => return (Step::Done(Err(error)), None),
             (Demand::Fresh, Verdict::Mandatory(reason)) => reason,
-            (Demand::Fresh, Verdict::Serve(length)) => match self.serve(now, length) {
+            (Demand::Fresh, Verdict::Serve(length)) => match inner.serve(now, length) {
                 Some(step) => return (step, None),
                 None => Reason::FirstUse,
             },
@@ -376,7 +382,7 @@ impl<T: Value, E: Failure> Shared<T, E> {
                     // A flight that callers drive has to be passed by each of them.
                     Some(Errand::PassBy(_) | Errand::Cancel(_)) => Duration::ZERO,
                 };
-                match self.serve(now, length) {
+                match inner.serve(now, length) {
                     Some(step) => return (step, errand),
                     None => Reason::FirstUse,
                 }
@@ -395,13 +401,6 @@ impl<T: Value, E: Failure> Shared<T, E> {
                 (Step::Wait(current.ticket(&inner.policy, demand, now, true)), errand)
             }
         }
-    }
-
-    /// The value, good for `length` without another look.
-    fn serve(&self, now: Now, length: Duration) -> Option<Step<T, E>> {
-        let entry = self.entry.as_ref()?;
-        entry.open(now, length);
-        Some(Step::Done(Ok(Served(Arc::clone(entry)))))
     }
 
     /// Sees to it that a refresh is under way.

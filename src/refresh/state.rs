@@ -51,17 +51,18 @@ struct Held {
     withheld: bool,
 }
 
-/// How long it lives, and its windows in milliseconds, half the size of durations: there may be very many of these.
+/// How long it lives, and its windows in milliseconds (up to 49 days), a quarter of the size of durations: there may be very many
+/// of these.
 #[derive(Clone, Debug)]
 struct Life {
     expiry: Expiry,
-    advisory: u64,
-    mandatory: u64,
+    advisory: u32,
+    mandatory: u32,
 }
 
 impl Life {
     fn new(expiry: Expiry, windows: Windows) -> Self {
-        let millis = |window: Duration| u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let millis = |window: Duration| u32::try_from(window.as_millis()).unwrap_or(u32::MAX);
         Self {
             expiry,
             advisory: millis(windows.advisory),
@@ -71,8 +72,8 @@ impl Life {
 
     fn windows(&self) -> Windows {
         Windows {
-            advisory: Duration::from_millis(self.advisory),
-            mandatory: Duration::from_millis(self.mandatory),
+            advisory: Duration::from_millis(self.advisory.into()),
+            mandatory: Duration::from_millis(self.mandatory.into()),
         }
     }
 }

@@ -29,10 +29,14 @@ pub(super) struct Slot<T> {
 
 #[cfg(not(all(test, cognito_loom)))]
 impl<T> Slot<T> {
-    pub(super) fn empty() -> Self {
+    pub(super) fn new(value: Option<Arc<T>>) -> Self {
         Self {
-            pointer: arc_swap::ArcSwapOption::empty(),
+            pointer: arc_swap::ArcSwapOption::new(value),
         }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self::new(None)
     }
 
     /// Reads without counting a reference. What `read` makes is not moved: a hit is little else than moving its answer.
@@ -45,17 +49,21 @@ impl<T> Slot<T> {
         self.pointer.load_full()
     }
 
-    pub(super) fn store(&self, value: Option<Arc<T>>) {
-        self.pointer.store(value);
+    pub(super) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        self.pointer.swap(value)
     }
 }
 
 #[cfg(all(test, cognito_loom))]
 impl<T> Slot<T> {
-    pub(super) fn empty() -> Self {
+    pub(super) fn new(value: Option<Arc<T>>) -> Self {
         Self {
-            pointer: Mutex::new(None),
+            pointer: Mutex::new(value),
         }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self::new(None)
     }
 
     pub(super) fn read<R>(&self, read: impl FnOnce(Option<&T>) -> R) -> R {
@@ -66,8 +74,14 @@ impl<T> Slot<T> {
         lock(&self.pointer).clone()
     }
 
-    pub(super) fn store(&self, value: Option<Arc<T>>) {
-        let old = std::mem::replace(&mut *lock(&self.pointer), value);
-        drop(old);
+    pub(super) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        std::mem::replace(&mut *lock(&self.pointer), value)
+    }
+}
+
+impl<T> Slot<T> {
+    /// Whether it points to this very value.
+    pub(super) fn holds(&self, value: &Arc<T>) -> bool {
+        self.read(|held| held.is_some_and(|held| std::ptr::eq(held, &**value)))
     }
 }

@@ -115,12 +115,12 @@ impl UserCredentialsBuilder {
         Ok(UserCredentials {
             inner: Arc::new(Inner {
                 flow: self.flow,
-                sessions: ScopedSessions::new(provider)?,
                 table: Table::new(self.capacity),
                 refresher: Refresher::new(),
                 time_to_idle: self.time_to_idle,
                 recent_use: self.recent_use,
                 shared: Arc::new(Shared {
+                    sessions: ScopedSessions::new(provider)?,
                     vendor: self.vendor,
                     counters: Counters::default(),
                     max_wait: self.max_wait,

@@ -59,15 +59,16 @@ impl Refresher {
         let mark = Arc::new(());
         *alive = Arc::downgrade(&mark);
         drop(alive);
-        let (inner, sleep) = (Arc::downgrade(inner), inner.sessions.sleep().clone());
+        let (inner, sleep) = (Arc::downgrade(inner), inner.shared.sessions.sleep().clone());
         drop(runtime.spawn(async move {
             // If the runtime drops the task, this goes with it, and another one can be started.
             let _mark = mark;
-            loop {
-                sleep.sleep(ROUND).await;
-                let Some(plan) = inner.upgrade().map(|inner| inner.plan()) else {
-                    return;
-                };
+            sleep.sleep(ROUND).await;
+            while let Some(plan) = inner.upgrade().map(|inner| inner.plan()) {
+                if plan.due.is_empty() {
+                    sleep.sleep(ROUND).await;
+                }
+                // The pauses add up to a round.
                 for credentials in plan.due {
                     credentials.refresh_ahead();
                     sleep.sleep(plan.pause).await;
@@ -94,7 +95,7 @@ impl Refresher {
 impl Inner {
     /// Drops who is idle, and decides whom to refresh in this round.
     fn plan(&self) -> Plan {
-        let now = self.sessions.clock().wall_millis();
+        let now = self.shared.sessions.clock().wall_millis();
         let before = |duration: Duration| now.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
         let recent = before(self.recent_use);
         let (mut due, mut rate) = (Vec::new(), 0.0);

@@ -9,14 +9,14 @@ use super::metrics::Counters;
 use super::options::UserOptions;
 use super::{Inner, TARGET};
 use crate::credentials::Login;
-use crate::credentials::scoped::Principal;
+use crate::credentials::scoped::{Principal, ScopedSessions};
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::ids::DeveloperUserId;
 use crate::vendor::{PrincipalTags, TokenVendor};
 
 pub(super) struct Seat {
-    user: Box<str>,
+    user: DeveloperUserId,
     options: Option<Box<UserOptions>>,
     /// What all seats share.
     shared: Arc<Shared>,
@@ -24,6 +24,7 @@ pub(super) struct Seat {
 
 /// How seats reach the vendor. Apart from [`Inner`], which owns them.
 pub(super) struct Shared {
+    pub(super) sessions: ScopedSessions,
     pub(super) vendor: TokenVendor,
     pub(super) counters: Counters,
     pub(super) max_wait: Duration,
@@ -32,22 +33,26 @@ pub(super) struct Shared {
 impl Seat {
     pub(super) fn new(user: &DeveloperUserId, options: Option<&UserOptions>, inner: &Inner) -> Arc<Self> {
         Arc::new(Self {
-            user: user.as_str().into(),
+            user: user.clone(),
             options: options.map(|options| Box::new(options.clone())),
             shared: Arc::clone(&inner.shared),
         })
     }
 
-    pub(super) fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &DeveloperUserId {
         &self.user
     }
 
     pub(super) fn is(&self, user: &DeveloperUserId, options: Option<&UserOptions>) -> bool {
-        *self.user == *user.as_str() && self.options.as_deref() == options
+        self.user == *user && self.options.as_deref() == options
     }
 }
 
 impl Principal for Seat {
+    fn sessions(&self) -> &ScopedSessions {
+        &self.shared.sessions
+    }
+
     fn login(self: &Arc<Self>) -> Login {
         let login = Login::developer(Vends(Arc::clone(self)));
         match self.options.as_ref().and_then(|options| options.role_arn.clone()) {
@@ -86,8 +91,7 @@ impl DeveloperIdentityProvider for Vends {
             Some(options) => (&options.tags, options.duration),
             None => (&none, None),
         };
-        let user = DeveloperUserId::new(&**user)?;
-        let vended = shared.vendor.vend_in_process(&user, tags, duration, shared.max_wait);
+        let vended = shared.vendor.vend_in_process(user, tags, duration, shared.max_wait);
         vended.await.map_err(BackendError::own)
     }
 }

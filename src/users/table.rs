@@ -37,11 +37,11 @@ struct Shard {
     evictions: u64,
 }
 
-/// What is kept of one session. The session itself is held by those who use it, and made anew for the next.
+/// What is kept of one session. The session itself is let go soon after nobody else has it, and made anew for the next.
 struct Record {
     seat: Arc<Seat>,
     credentials: ScopedCredentials,
-    session: WeakSession,
+    session: Option<Session>,
     /// When it was asked for last: milliseconds, then the order within them.
     used: u64,
 }
@@ -78,23 +78,20 @@ impl Shard {
 
     fn drop_record(&mut self, record: Record) {
         self.evictions += 1;
-        if record.session.is_held() {
+        if let Some(session) = record.session.filter(Session::is_shared) {
             if self.strays.len().is_power_of_two() {
                 self.strays.retain(|stray| stray.session.is_held());
             }
             self.strays.push(Stray {
                 seat: record.seat,
-                session: record.session,
+                session: session.downgrade(),
             });
         }
     }
 
     fn take(&mut self, hash: u64, user: &DeveloperUserId) -> Vec<Record> {
         let mut taken = Vec::new();
-        while let Ok(entry) = self
-            .records
-            .find_entry(hash, |record| record.seat.user() == user.as_str())
-        {
+        while let Ok(entry) = self.records.find_entry(hash, |record| record.seat.user() == user) {
             taken.push(entry.remove().0);
         }
         taken
@@ -149,11 +146,7 @@ impl Table {
         let used = shard.stamp(now);
         if let Some(record) = shard.records.find_mut(hash, |record| record.seat.is(user, options)) {
             record.used = used;
-            let session = record.session.upgrade().unwrap_or_else(|| {
-                let session = start(&record.credentials);
-                record.session = session.downgrade();
-                session
-            });
+            let session = record.session.get_or_insert_with(|| start(&record.credentials)).clone();
             shard.hits += 1;
             return Found::Kept(session);
         }
@@ -162,12 +155,12 @@ impl Table {
         let record = Record {
             seat,
             credentials,
-            session: session.downgrade(),
+            session: Some(session.clone()),
             used,
         };
         shard
             .records
-            .insert_unique(hash, record, |record| self.hash(record.seat.user()));
+            .insert_unique(hash, record, |record| self.hash(record.seat.user().as_str()));
         shard.misses += 1;
         drop(shard);
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -218,10 +211,8 @@ impl Table {
         for shard in &self.shards {
             let mut shard = lock(shard);
             for record in shard.records.iter_mut() {
-                if !record.session.is_held() {
-                    // A session that nobody holds keeps its memory for as long as somebody remembers it.
-                    record.session = WeakSession::none();
-                }
+                // Idle users are many; who is in use gets by without a new session until the next walk.
+                record.session.take_if(|session| !session.is_shared());
                 let outlook = record.credentials.outlook();
                 look(Look {
                     credentials: &record.credentials,
@@ -261,7 +252,7 @@ impl Table {
         let taken = shard.take(hash, user);
         self.len.fetch_sub(taken.len(), Ordering::Relaxed);
         taken.into_iter().for_each(|record| shard.drop_record(record));
-        let theirs = |stray: &mut Stray| stray.seat.user() == user.as_str();
+        let theirs = |stray: &mut Stray| stray.seat.user() == user;
         shard
             .strays
             .extract_if(.., theirs)
