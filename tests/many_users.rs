@@ -351,6 +351,31 @@ async fn whoever_is_idle_is_dropped_and_whoever_is_in_use_is_refreshed_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_herd_that_came_together_is_refreshed_evenly() {
+    let stage = Stage::start().await;
+    let users = stage.users();
+    let sessions: Vec<_> = (0..200).map(|n| users.for_user(&user(&format!("user-{n}")))).collect();
+    let mut exchanges = Vec::new();
+    for _ in 0..180 {
+        for session in &sessions {
+            key(session).await;
+        }
+        exchanges.push(stage.calls().1);
+        tokio::time::sleep(MINUTE).await;
+    }
+    assert_eq!(exchanges[0], 200);
+    // From the first refresh on.
+    let each = exchanges.windows(2).map(|counts| counts[1] - counts[0]);
+    let each: Vec<_> = each.skip_while(|count| *count == 0).collect();
+    let most = *each.iter().max().unwrap() as f64;
+    let mean = each.iter().sum::<usize>() as f64 / each.len() as f64;
+    // Without spreading it is two hundred.
+    assert!(most <= 4.0 * mean, "{most} in a minute, {mean} in the mean: {each:?}");
+    // Each user at most 1.4 times an hour.
+    assert!(each.iter().sum::<usize>() as f64 <= 200.0 * 1.4 * 3.0, "{each:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_in_no_use_is_not_refreshed() {
     let stage = Stage::start().await;
     let users = stage.builder().time_to_idle(10 * HOUR).build().unwrap();
