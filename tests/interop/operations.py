@@ -1,11 +1,13 @@
-"""Every operation of the API, by boto3 and by the AWS CLI; and that both agree with `IdentityAdmin` on what a pool holds."""
+"""Every operation of the API, by boto3 and by the AWS CLI, and the classic flow; and that both agree with `IdentityAdmin`."""
+
+import time
 
 import boto3
 from botocore import xform_name
 
 import cases
 from cases import APP, GOOGLE, ISSUER, ROLE, Case, operator
-from harness import Place, Stage, check, equal, matches, suite
+from harness import Place, Stage, check, equal, matches, suite, tampered
 from refusals import Refused, aws_cli_answer
 
 PROVIDERS = {"SupportedLoginProviders": {GOOGLE: APP}}
@@ -75,6 +77,8 @@ def run(stage: Stage) -> None:
             operations(stage, place, name, *connect(place))
     with suite("IdentityAdmin"):
         agreement(stage, place)
+    with suite("classic flow, AWS CLI"):
+        web_identity(stage.pools["trusted"])
 
 
 def operations(stage: Stage, place: Place, name: str, call, pages) -> None:
@@ -192,6 +196,38 @@ def operations(stage: Stage, place: Place, name: str, call, pages) -> None:
         call("DeleteIdentityPool", IdentityPoolId=pool)
         not_found(lambda: call("DescribeIdentityPool", IdentityPoolId=pool))
         not_found(lambda: call("DescribeIdentity", IdentityId=again))
+
+
+def web_identity(place: Place) -> None:
+    """The tokens of the classic flow, at roles that trust the signed-in users of one pool."""
+    call, _ = with_cli(place)
+    user = {"IdentityPoolId": place.pool_id, "Logins": {place.provider: "classic"}}
+    vended = call("GetOpenIdTokenForDeveloperIdentity", **user)
+    brief = call("GetOpenIdTokenForDeveloperIdentity", TokenDuration=1, **user)["Token"]
+    guest = call("GetOpenIdToken", IdentityId=call("GetId", IdentityPoolId=place.pool_id)["IdentityId"])["Token"]
+
+    def assume(token: str, role: str = "members") -> dict:
+        asked = {"RoleArn": f"arn:aws:iam::123456789012:role/{role}", "RoleSessionName": "cli", "WebIdentityToken": token}
+        return aws_cli_answer(Case("", "", "AssumeRoleWithWebIdentity", asked, "", place=place), "sts")
+
+    with check("AWS CLI assume-role-with-web-identity: a developer user's token"):
+        given = assume(vended["Token"])
+        equal((given["SubjectFromWebIdentityToken"], given["Audience"]), (vended["IdentityId"], place.pool_id))
+        matches(caller(place, given["Credentials"], "SecretAccessKey")["Arn"], r"arn:aws:sts::\d+:assumed-role/members/cli")
+    time.sleep(2)
+    for what, code, *asked in [
+        ("a guest, where the role wants the amr of the signed-in", "AccessDenied", guest),
+        ("a role that trusts another pool's aud", "AccessDenied", vended["Token"], "strangers"),
+        ("an expired token", "ExpiredTokenException", brief),
+        ("a tampered token", "InvalidIdentityToken", tampered(vended["Token"])),
+    ]:
+        with check(f"AWS CLI assume-role-with-web-identity is refused: {what}"):
+            try:
+                assume(*asked)
+            except Refused as refused:
+                equal(refused.code, code)
+            else:
+                raise AssertionError("not refused")
 
 
 def agreement(stage: Stage, place: Place) -> None:

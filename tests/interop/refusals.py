@@ -49,12 +49,12 @@ def boto3(case: Case) -> None:
         raise Refused(said["Error"]["Code"], said["Error"]["Message"], said["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def aws_cli_answer(case: Case) -> dict:
+def aws_cli_answer(case: Case, service: str = "cognito-identity") -> dict:
     """The CLI itself, called in this process: a process a case would take a second each."""
     config = SCRATCH / "cli-config"
     config.write_text("[default]\nparameter_validation = false\nmax_attempts = 1\n")
     keys = {name.upper(): value for name, value in keys_of(case).items() if value}
-    arguments = ["cognito-identity", xform_name(case.operation, "-")]
+    arguments = [service, xform_name(case.operation, "-")]
     arguments += ["--cli-input-json", json.dumps(case.input), "--endpoint-url", case.place.endpoint + case.path]
     arguments += ["--output", "json", "--no-paginate"]
     if case.signer.get("key", "") is None:

@@ -10,7 +10,7 @@ use anyhow::Context;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_sdk_sts::types::Tag;
-use cognito_identity_pool::{LocalAssumeRole, LocalFault, LocalIdentityPool, LocalIssuer, LocalRequest};
+use cognito_identity_pool::{LocalAssumeRole, LocalFault, LocalIdentityPool, LocalIssuer, LocalRequest, LocalRole};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -18,6 +18,9 @@ use super::admin::{Action, act};
 use super::{orders, say};
 
 pub const DEVELOPER_PROVIDER: &str = "login.mycompany.myapp";
+
+/// The pool whose roles trust some tokens and not others.
+const TRUSTED: &str = "us-east-1:5c1e9a04-6d2f-4f0b-9d0e-0c1b2a394857";
 
 /// For each a pool that answers everything so: no request provokes them.
 const FAILURES: &[&str] = &[
@@ -95,6 +98,14 @@ pub async fn serve() -> anyhow::Result<()> {
                 .await?,
         ),
     ]);
+    let mut trusted = builder().identity_pool_id(TRUSTED).allow_guests(true);
+    for (name, aud) in [("members", TRUSTED), ("strangers", "us-east-1:another-pool")] {
+        trusted = trusted.role(LocalRole::new(
+            format!("arn:aws:iam::123456789012:role/{name}"),
+            &trust(aud),
+        )?);
+    }
+    pools.insert("trusted".to_owned(), trusted.start().await?);
     for error in FAILURES {
         let pool = builder().allow_guests(true).start().await?;
         let fault = LocalFault::refuse(error).with_context(|| format!("the pool has no {error}"))?;
@@ -119,6 +130,23 @@ pub async fn serve() -> anyhow::Result<()> {
         say(&obey(order, &mut pools, &issuers).await?)?;
     }
     Ok(())
+}
+
+/// The trust policy of a role for the signed-in users of the pool `aud`, as Cognito's documentation has it.
+fn trust(aud: &str) -> String {
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Effect": "Allow",
+            "Principal": { "Federated": "cognito-identity.amazonaws.com" },
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Condition": {
+                "StringEquals": { "cognito-identity.amazonaws.com:aud": aud },
+                "ForAnyValue:StringLike": { "cognito-identity.amazonaws.com:amr": "authenticated" },
+            },
+        }],
+    })
+    .to_string()
 }
 
 fn describe(pools: &BTreeMap<String, LocalIdentityPool>, issuers: &[LocalIssuer]) -> Value {
