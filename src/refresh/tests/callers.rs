@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::kit::{Fault, Hand, Source, Stage, Time, value};
-use crate::refresh::{LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy};
+use crate::refresh::{AtHand, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy};
 
 #[test]
 fn a_value_is_loaded_once_and_then_served() {
@@ -304,6 +304,34 @@ fn a_hit_is_withdrawn_by_a_terminal_failure_of_a_forced_refresh() {
     assert_eq!(forced.poll_if_woken().map(value), Some(Err(Fault::SignedOut)));
     assert_eq!(stage.cache.peek(|_| ()), None);
     assert_eq!(stage.ask(), Err(Fault::SignedOut));
+}
+
+#[test]
+fn a_value_at_hand_is_read_no_longer_than_its_cache_would_serve_it() {
+    let ends: [(&str, fn(&Stage)); 5] = [
+        ("replaced", |stage| {
+            let mut forced = Hand::waiting(stage.cache.refresh_now());
+            assert!(stage.source.answer(stage.good(8, 3600)));
+            assert_eq!(forced.poll_if_woken().map(value), Some(Ok(8)));
+        }),
+        ("refused", |stage| {
+            let mut forced = Hand::waiting(stage.cache.refresh_now());
+            assert!(stage.source.answer(Err(Fault::SignedOut)));
+            assert_eq!(forced.poll_if_woken().map(value), Some(Err(Fault::SignedOut)));
+        }),
+        ("invalidated", |stage| assert!(stage.cache.invalidate(|_| true))),
+        ("ended", |stage| stage.cache.end()),
+        ("grown old", |stage| stage.advance(46 * 60)),
+    ];
+    for (what, end) in ends {
+        let stage = Stage::new();
+        stage.fill(7, 3600);
+        let at_hand = AtHand::of(&stage.cache);
+        let read = || at_hand.read(&stage.cache.inner.clock, |value| value.copied());
+        assert_eq!(read(), Some(7));
+        end(&stage);
+        assert_eq!(read(), None, "{what}");
+    }
 }
 
 #[test]
