@@ -308,7 +308,8 @@ fn a_hit_is_withdrawn_by_a_terminal_failure_of_a_forced_refresh() {
 
 #[test]
 fn a_value_at_hand_is_read_no_longer_than_its_cache_would_serve_it() {
-    let ends: [(&str, fn(&Stage)); 5] = [
+    type End = fn(&Stage);
+    let ends: [(&str, End); 5] = [
         ("replaced", |stage| {
             let mut forced = Hand::waiting(stage.cache.refresh_now());
             assert!(stage.source.answer(stage.good(8, 3600)));
