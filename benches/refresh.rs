@@ -33,7 +33,7 @@ use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity, SharedIden
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use engine::{clock, refresh};
 use harness::{Histogram, is_quick, median, ratio, table};
-use refresh::{Failure, Loaded, RefreshCache, RefreshPolicy};
+use refresh::{Failure, Loaded, RefreshCache, RefreshPolicy, load_fn};
 use tokio::runtime::Runtime;
 
 const LOAD: Duration = Duration::from_millis(200);
@@ -189,7 +189,7 @@ impl Ours {
         let source = source.clone();
         let load: refresh::Load<Credentials, Failed> = {
             let clock = clock.clone();
-            Arc::new(move |_| {
+            load_fn(move |_| {
                 let (source, clock) = (source.clone(), clock.clone());
                 Box::pin(async move {
                     let value = source.load().await?;

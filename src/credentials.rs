@@ -126,7 +126,12 @@ impl Core {
         policy: RefreshPolicy,
         load: impl Fn(LoadRequest) -> BoxFuture<'static, Result<Loaded<T>, Error>> + Send + Sync + 'static,
     ) -> RefreshCache<T, Error> {
-        RefreshCache::new(policy, self.clock.clone(), Some(self.sleep.clone()), Arc::new(load))
+        RefreshCache::new(
+            policy,
+            self.clock.clone(),
+            Some(self.sleep.clone()),
+            refresh::load_fn(load),
+        )
     }
 
     /// Where the identity of the person `subject` is remembered. `None` for a subject that tells nobody apart.

@@ -70,8 +70,34 @@ pub(crate) struct LoadRequest {
 pub(crate) trait Value: Send + Sync + 'static {}
 impl<T: Send + Sync + 'static> Value for T {}
 
-/// The source of values. The call itself is made inside the load, so that it may panic like the rest of it.
-pub(crate) type Load<T, E> = Arc<dyn Fn(LoadRequest) -> BoxFuture<'static, Result<Loaded<T>, E>> + Send + Sync>;
+/// Where values come from.
+pub(crate) trait Source<T, E>: Send + Sync {
+    /// Loads a value. The call itself is made inside the load, so that it may panic like the rest of it.
+    fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<T>, E>>;
+
+    /// A load came to nothing: it answered with an error, took too long, panicked, or brought what had expired. Those who wait
+    /// are told afterwards.
+    fn failed(&self, _error: &E) {}
+}
+
+impl<T, E, F> Source<T, E> for F
+where
+    F: Fn(LoadRequest) -> BoxFuture<'static, Result<Loaded<T>, E>> + Send + Sync,
+{
+    fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<T>, E>> {
+        self(request)
+    }
+}
+
+pub(crate) type Load<T, E> = Arc<dyn Source<T, E>>;
+
+/// A closure as a source.
+pub(crate) fn load_fn<T, E, F>(load: F) -> Load<T, E>
+where
+    F: Fn(LoadRequest) -> BoxFuture<'static, Result<Loaded<T>, E>> + Send + Sync + 'static,
+{
+    Arc::new(load)
+}
 
 /// One value, kept fresh. Clones share it.
 pub(crate) struct RefreshCache<T: Value, E: Failure> {

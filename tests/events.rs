@@ -6,7 +6,7 @@ mod common;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use cognito_identity_pool::{BackendError, EventKind, Events, Login};
+use cognito_identity_pool::{BackendError, EventKind, Events, Login, RefreshPolicy};
 use common::script::{Act, Script};
 use common::{Order, Stage, failure, google_login, key};
 use futures_util::StreamExt;
@@ -95,6 +95,22 @@ async fn a_refresh_that_fails_is_news_in_the_last_five_minutes_only() {
     assert_eq!(names(&mut events), ["RefreshFailing"]);
     provider.refresh_now().await.unwrap();
     assert_eq!(names(&mut events), ["Refreshed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_takes_too_long_is_news_as_well() {
+    let stage = Stage::start().await;
+    let script = Script::new(&stage);
+    // Before the service's own timeouts: the load is dropped, and lives to tell nobody.
+    let policy = RefreshPolicy::builder().load_timeout(Duration::from_secs(2)).build();
+    let provider = script.builder(&stage).refresh_policy(policy).build().unwrap();
+    provider.switch_to(Login::guest()).ready().await.unwrap();
+    let mut events = provider.events();
+    let _held = script.hold("GetCredentialsForIdentity");
+    stage.clock.advance(Duration::from_secs(3_360));
+    let error = provider.refresh_now().await.unwrap_err();
+    assert!(error.to_string().contains("after 2 s"), "{error}");
+    assert_eq!(names(&mut events), ["RefreshFailing"]);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use engine::{clock, refresh};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use refresh::tests::kit::{Fault, Hand, Time};
-use refresh::{Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Served};
+use refresh::{Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Served, load_fn};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -151,7 +151,7 @@ impl Drop for Alive {
 
 fn source(air: &Arc<Mutex<Air>>) -> Load<u64, Fault> {
     let air = Arc::clone(air);
-    Arc::new(move |request| {
+    load_fn(move |request| {
         let (sender, receiver) = oneshot::channel();
         {
             let mut air = air.lock().unwrap();

@@ -29,7 +29,7 @@ use crate::developer::RefreshRequest;
 use crate::error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::logins::Logins;
-use crate::refresh::{Failure, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy};
+use crate::refresh::{Failure, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Source};
 use crate::service::Exchanged;
 use crate::service::refusal::{Refused, Remedy};
 use crate::token::RefreshReason;
@@ -50,6 +50,19 @@ pub(super) struct Cells {
     proof: RefreshCache<Held, Error>,
     identity: RefreshCache<IdentityId, Error>,
     ask: Mutex<Ask>,
+}
+
+/// The exchanges of a session.
+struct Exchanges(Arc<Cells>);
+
+impl Source<Snapshot, Error> for Exchanges {
+    fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<Snapshot>, Error>> {
+        Arc::clone(&self.0).exchange(request).boxed()
+    }
+
+    fn failed(&self, error: &Error) {
+        self.0.tell_of_failure(error);
+    }
 }
 
 impl Cells {
@@ -83,20 +96,10 @@ impl Cells {
 
     /// The cache that the session serves from.
     pub(super) fn credentials(self: &Arc<Self>) -> RefreshCache<Snapshot, Error> {
+        let core = &self.core;
+        let (clock, sleep) = (core.clock.clone(), Some(core.sleep.clone()));
         // The cells do not own it, so it may own them.
-        let cells = Arc::clone(self);
-        let policy = cells.core.policy.clone();
-        self.core.cache(policy, move |request| {
-            let cells = Arc::clone(&cells);
-            async move {
-                let result = Arc::clone(&cells).exchange(request).await;
-                if let Err(error) = &result {
-                    cells.tell_of_failure(error);
-                }
-                result
-            }
-            .boxed()
-        })
+        RefreshCache::new(core.policy.clone(), clock, sleep, Arc::new(Exchanges(Arc::clone(self))))
     }
 
     pub(super) fn end(&self) {

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, Weak};
 use arc_swap::ArcSwap;
 use aws_smithy_async::rt::sleep::SharedAsyncSleep;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use super::exchange::{Cells, Snapshot, UNPINNED};
 use super::session::{SessionState, Settled};
 use super::{CognitoCredentialsProviderBuilder, Core, Login, NEXT_EPOCH, Session, Shared};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::refresh::{AtHand, Outlook, RefreshCache, Setup, WeakCache};
+use crate::refresh::{AtHand, LoadRequest, Loaded, Outlook, RefreshCache, Setup, Source, WeakCache};
 
 /// What the sessions have in common.
 pub(crate) struct ScopedSessions {
@@ -31,6 +32,32 @@ pub(crate) trait Principal: Send + Sync + 'static {
 
     /// An exchange has ended; `first` if there were no credentials before.
     fn exchanged(&self, first: bool, result: Result<(), &Error>);
+}
+
+/// The exchanges of one user.
+struct Exchanges<P> {
+    of: Arc<P>,
+    cache: WeakCache<Snapshot, Error>,
+}
+
+impl<P: Principal> Source<Snapshot, Error> for Exchanges<P> {
+    fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<Snapshot>, Error>> {
+        let of = Arc::clone(&self.of);
+        let known = self.cache.current().map(|snapshot| snapshot.identity_id.clone());
+        let first = known.is_none();
+        let core = Arc::clone(&of.sessions().core);
+        let cells = Cells::new(core, of.login(), UNPINNED, Settled::already(known));
+        async move {
+            let loaded = cells.exchange(request).await?;
+            of.exchanged(first, Ok(()));
+            Ok(loaded)
+        }
+        .boxed()
+    }
+
+    fn failed(&self, error: &Error) {
+        self.of.exchanged(self.cache.current().is_none(), Err(error));
+    }
 }
 
 /// One user's credentials, kept fresh. Clones share them.
@@ -61,29 +88,12 @@ impl ScopedSessions {
 
     /// Credentials of a user, to be loaded when they are asked for.
     pub(crate) fn credentials<P: Principal>(&self, of: &Arc<P>) -> ScopedCredentials {
-        let of = Arc::clone(of);
-        ScopedCredentials(RefreshCache::sharing(
-            Arc::clone(&self.setup),
-            |cache: WeakCache<Snapshot, Error>| {
-                Arc::new(move |request| {
-                    let known = cache.current().map(|snapshot| snapshot.identity_id.clone());
-                    let first = known.is_none();
-                    let cells = Cells::new(
-                        Arc::clone(&of.sessions().core),
-                        of.login(),
-                        UNPINNED,
-                        Settled::already(known),
-                    );
-                    let of = Arc::clone(&of);
-                    async move {
-                        let result = cells.exchange(request).await;
-                        of.exchanged(first, result.as_ref().map(drop));
-                        result
-                    }
-                    .boxed()
-                })
-            },
-        ))
+        ScopedCredentials(RefreshCache::sharing(Arc::clone(&self.setup), |cache| {
+            Arc::new(Exchanges {
+                of: Arc::clone(of),
+                cache,
+            })
+        }))
     }
 
     /// A session that serves `credentials`.

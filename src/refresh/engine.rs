@@ -3,7 +3,7 @@
 //! There is one lock, for `Shared`; nothing of the user's runs under it, and no flight is spawned, cancelled or polled.
 
 use std::ops::Deref;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,7 +234,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
         let load = Arc::clone(&self.load);
         Flight::new(
             Box::pin(async move {
-                let call = Box::pin(AssertUnwindSafe(async move { load(request).await }).catch_unwind());
+                let call = Box::pin(AssertUnwindSafe(async move { load.load(request).await }).catch_unwind());
                 let mut call = Reentry { id, load: call };
                 let result = match timer.after(timeout) {
                     None => Some((&mut call).await),
@@ -292,6 +292,8 @@ impl<T: Value, E: Failure> Inner<T, E> {
             entry.close();
         }
         drop(shared);
+        // It runs outside of what is caught of the load.
+        drop(catch_unwind(AssertUnwindSafe(|| self.load.failed(&error))));
         Err((error, entry.filter(|_| serves).map(Served)))
     }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::kit::{Fault, Hand, Source, Stage, Time, value};
-use crate::refresh::{AtHand, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy};
+use crate::refresh::{AtHand, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
 
 #[test]
 fn a_value_is_loaded_once_and_then_served() {
@@ -117,7 +117,7 @@ fn a_load_that_takes_too_long_is_a_typed_error_for_all_and_is_dropped() {
 fn a_panic_in_the_source_is_a_typed_error_for_all_and_the_next_call_tries_again() {
     for in_the_call in [true, false] {
         let time = Time::new();
-        let load: crate::refresh::Load<u64, Fault> = std::sync::Arc::new(move |request| {
+        let load: crate::refresh::Load<u64, Fault> = load_fn(move |request| {
             if request.attempt > 1 {
                 return Box::pin(async {
                     Ok(Loaded {
@@ -146,7 +146,7 @@ fn a_source_that_asks_its_own_cache_gets_a_typed_error_instead_of_waiting_for_it
     let time = Time::new();
     let own: std::sync::Arc<OnceLock<RefreshCache<u64, Fault>>> = std::sync::Arc::default();
     let inner = std::sync::Arc::clone(&own);
-    let load: crate::refresh::Load<u64, Fault> = std::sync::Arc::new(move |_| {
+    let load: crate::refresh::Load<u64, Fault> = load_fn(move |_| {
         let inner = std::sync::Arc::clone(&inner);
         Box::pin(async move {
             let cache = inner.get().unwrap();
@@ -165,7 +165,7 @@ fn a_source_that_asks_another_cache_is_served() {
     let (stage, time) = (Stage::new(), Time::new());
     stage.fill(7, 3600);
     let other = stage.cache.clone();
-    let load: crate::refresh::Load<u64, Fault> = std::sync::Arc::new(move |_| {
+    let load: crate::refresh::Load<u64, Fault> = load_fn(move |_| {
         let other = other.clone();
         Box::pin(async move {
             Ok(Loaded {

@@ -12,7 +12,7 @@ use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Expiry};
-use crate::refresh::{Failure, Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Served};
+use crate::refresh::{Failure, Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Served, load_fn};
 
 pub(crate) const START: i64 = 1_800_000_000_000;
 
@@ -169,7 +169,7 @@ impl Drop for Alive {
 impl Source {
     pub(crate) fn load(&self) -> Load<u64, Fault> {
         let source = self.clone();
-        Arc::new(move |request| {
+        load_fn(move |request| {
             source.calls.lock().unwrap().push(request);
             let (sender, receiver) = oneshot::channel();
             source.open.lock().unwrap().push(sender);

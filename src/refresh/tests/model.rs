@@ -12,7 +12,7 @@ use loom::thread;
 
 use super::kit::{Fault, Time, value};
 use crate::refresh::flight::{Driver, End, Flight};
-use crate::refresh::{Load, Loaded, RefreshCache, RefreshPolicy};
+use crate::refresh::{Load, Loaded, RefreshCache, RefreshPolicy, load_fn};
 
 /// Explores every interleaving with up to three preemptions, and says how many there were.
 fn explore(name: &str, scenario: impl Fn() + Sync + Send + 'static) {
@@ -75,7 +75,7 @@ impl Scene {
         let (gate, time) = (Gate::new(), Time::new());
         let (calls, alive) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (opened, called, living) = (gate.clone(), Arc::clone(&calls), Arc::clone(&alive));
-        let load: Load<u64, Fault> = Arc::new(move |_| {
+        let load: Load<u64, Fault> = load_fn(move |_| {
             let number = called.fetch_add(1, Ordering::SeqCst) as u64 + 1;
             assert_eq!(living.fetch_add(1, Ordering::SeqCst), 0, "two loads are alive at once");
             let (gate, mark) = (opened.clone(), Living(Arc::clone(&living)));

@@ -2,14 +2,13 @@
 //! are turned by hand, and time is virtual.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
 use super::kit::{Fault, Hand, Source, Stage, Time, value};
-use crate::refresh::{Load, Loaded, Reason, RefreshCache, RefreshPolicy};
+use crate::refresh::{Load, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
 
 /// One thread, driven only while the test says so.
 fn runtime() -> Runtime {
@@ -211,12 +210,12 @@ fn a_load_whose_poll_blocks_its_thread_is_a_timeout_for_others_and_no_second_loa
     let (release, released) = std::sync::mpsc::channel::<()>();
     let blocks = std::sync::Mutex::new(Some((entered, released)));
     let inner = source.load();
-    let load: Load<u64, Fault> = Arc::new(move |request| {
+    let load: Load<u64, Fault> = load_fn(move |request| {
         if let Some((entered, released)) = blocks.lock().unwrap().take() {
             entered.send(()).unwrap();
             released.recv().unwrap();
         }
-        inner(request)
+        inner.load(request)
     });
     let policy = RefreshPolicy::default();
     let cache = RefreshCache::new(policy, time.clock(), Some(time.sleep()), load);
@@ -393,7 +392,7 @@ fn a_destructor_that_panics_takes_nothing_with_it() {
         }
     }
     let time = Time::new();
-    let load: Load<u64, Fault> = Arc::new(|request| {
+    let load: Load<u64, Fault> = load_fn(|request| {
         let bomb = (request.attempt == 1).then(|| Bomb);
         Box::pin(async move {
             if bomb.is_some() {
