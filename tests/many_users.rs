@@ -351,6 +351,20 @@ async fn whoever_is_idle_is_dropped_and_whoever_is_in_use_is_refreshed_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_is_not_made_anew_for_each_lookup_and_is_let_go_when_nobody_has_it() {
+    let stage = Stage::start().await;
+    let users = stage.users();
+    let alice = user("alice");
+    let epoch = users.for_user(&alice).epoch();
+    assert_eq!(users.for_user(&alice).epoch(), epoch);
+    tokio::time::sleep(MINUTE).await;
+    let held = users.for_user(&alice);
+    assert_ne!(held.epoch(), epoch);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(users.for_user(&alice).epoch(), held.epoch());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_herd_that_came_together_is_refreshed_evenly() {
     let stage = Stage::start().await;
     let users = stage.users();
