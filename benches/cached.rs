@@ -21,7 +21,7 @@ use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use cognito_identity_pool::{CognitoCredentialsProvider, LocalIdentityPool, Login};
-use harness::counting::{self, Counting};
+use harness::counting::{Count, Counting};
 use harness::{is_quick, median, ratio, table};
 
 #[global_allocator]
@@ -108,11 +108,9 @@ fn measure(threads: usize, call: &(impl Fn() + Sync)) -> Duration {
 
 fn allocations(call: &impl Fn()) -> u64 {
     call();
-    counting::count(true);
-    let before = counting::allocations();
+    let count = Count::start();
     (0..1_000).for_each(|_| call());
-    counting::count(false);
-    (counting::allocations() - before) / 1_000
+    count.allocations() / 1_000
 }
 
 const THREADS: [usize; 3] = [1, 2, 4];

@@ -94,7 +94,7 @@ async fn main() {
     let started = Instant::now();
     aws_lc_rs::rand::fill(&mut [0]).unwrap();
     report("AWS-LC's first random number", &mut [started.elapsed()]);
-    // First of all, since the first pool of a process parses the shared key.
+    // Before any other pool, since the first of a process parses the shared key.
     let started = Instant::now();
     let pool = start().await;
     report("start", &mut [started.elapsed()]);

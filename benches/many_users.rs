@@ -31,7 +31,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::region::Region;
 use cognito_identity_pool::{DeveloperUserId, TokenVendor, UserCredentials};
-use harness::counting::{self, Counting};
+use harness::counting::{Count, Counting};
 use harness::{is_quick, median, table};
 
 const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
@@ -126,10 +126,6 @@ fn in_virtual_time<F: Future>(work: impl FnOnce(SharedTimeSource) -> F) -> F::Ou
     runtime.block_on(async { work(SharedTimeSource::new(VirtualTime(tokio::time::Instant::now()))).await })
 }
 
-fn bytes() -> i64 {
-    counting::bytes()
-}
-
 fn memory() {
     let count = if is_quick() { 2_000 } else { 100_000 };
     in_virtual_time(async |time| {
@@ -137,21 +133,20 @@ fn memory() {
         let config = canned(time, Arc::clone(&seen));
         let users = users(&config, None);
         let names = names(count);
-        counting::count(true);
-        let before = bytes();
+        let counted = Count::start();
         for name in &names {
             let session = users.for_user(name);
             session.provide_credentials().await.unwrap();
         }
         *seen.lock().unwrap() = Seen::default();
-        let used = bytes() - before;
+        let used = counted.bytes();
         // One round of the refresher, which lets go of what sessions that nobody holds have left behind.
         tokio::time::sleep(Duration::from_secs(11)).await;
-        let settled = bytes() - before;
+        let settled = counted.bytes();
         assert_eq!(users.metrics().users, count);
         let held: Vec<_> = names.iter().map(|name| users.for_user(name)).collect();
-        let with_sessions = bytes() - before - (held.capacity() * size_of_val(&held[0])) as i64;
-        counting::count(false);
+        let with_sessions = counted.bytes() - (held.capacity() * size_of_val(&held[0])) as i64;
+        drop(counted);
         let each = |bytes: i64| {
             let each = bytes as f64 / count as f64;
             let strings = (ACCESS_KEY + SECRET_KEY + SESSION_TOKEN) as f64;

@@ -18,8 +18,11 @@ use aws_smithy_async::time::SystemTimeSource;
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_types::body::SdkBody;
 use aws_types::region::Region;
-use cognito_identity_pool::{DeveloperUserId, PrincipalTags, TokenVendor, VendRequest};
-use harness::counting::{self, Counting};
+use cognito_identity_pool::{
+    DeveloperUserId, TokenVendor,
+    server::{PrincipalTags, VendRequest},
+};
+use harness::counting::{Count, Counting};
 use harness::{is_quick, table};
 
 const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
@@ -67,11 +70,9 @@ async fn round<T>(times: u32, mut work: impl AsyncFnMut() -> T) -> f64 {
 
 /// The allocations of one `work`.
 async fn allocations<T>(times: u32, work: impl AsyncFnMut() -> T) -> f64 {
-    counting::count(true);
-    let before = counting::allocations();
+    let count = Count::start();
     round(times, work).await;
-    counting::count(false);
-    (counting::allocations() - before) as f64 / f64::from(times)
+    count.allocations() as f64 / f64::from(times)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     for (operation, count) in &calls {
         println!("  {operation:<36} {count:>5}");
     }
-    let own = |request: &&cognito_identity_pool::LocalRequest| {
+    let own = |request: &&cognito_identity_pool::local::LocalRequest| {
         let job = jobs.get(&request.request_id);
         job.is_some_and(|(_, identity)| request.identity_id.as_deref() == Some(identity.as_str()))
     };

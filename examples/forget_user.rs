@@ -8,8 +8,8 @@
 #![allow(clippy::print_stdout, reason = "an example tells a story")]
 
 use cognito_identity_pool::{
-    CognitoCredentialsProvider, DeveloperUserId, Error, ErrorKind, ForgetReport, IdentityAdmin, IdentityId,
-    LocalIdentityPool, Login, TokenVendor,
+    CognitoCredentialsProvider, DeveloperUserId, Error, ErrorKind, IdentityAdmin, IdentityId, LocalIdentityPool, Login,
+    TokenVendor, server::ForgetReport,
 };
 
 const PROVIDER: &str = "login.mycompany.myapp";

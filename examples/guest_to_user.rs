@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use cognito_identity_pool::{CognitoCredentialsProvider, FileStore, IdentityOutcome, LocalIdentityPool, Login, Logins};
+use cognito_identity_pool::{
+    CognitoCredentialsProvider, LocalIdentityPool, Login, Logins, client::IdentityOutcome, store::FileStore,
+};
 
 pub(crate) async fn story(mut say: impl FnMut(String)) -> anyhow::Result<()> {
     let pool = LocalIdentityPool::builder().allow_guests(true).start().await?;

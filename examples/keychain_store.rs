@@ -13,8 +13,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cognito_identity_pool::{
-    CognitoCredentialsProvider, Error, IdentityId, IdentityStore, LocalIdentityPool, Login, StoreError, StoreKey,
-    Swapped, async_trait,
+    CognitoCredentialsProvider, Error, IdentityId, LocalIdentityPool, Login, async_trait,
+    store::{IdentityStore, StoreError, StoreKey, Swapped},
 };
 use keyring_core::CredentialStore;
 

@@ -18,7 +18,10 @@ use std::process::ExitCode;
 
 use aws_credential_types::Credentials;
 use aws_sdk_sts::error::DisplayErrorContext;
-use cognito_identity_pool::{LocalIdentityPool, LocalIdentityPoolBuilder, LocalRequest};
+use cognito_identity_pool::{
+    LocalIdentityPool,
+    local::{LocalIdentityPoolBuilder, LocalRequest},
+};
 
 const USAGE: &str = "\
 usage: local_pool [options]

@@ -22,7 +22,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use cognito_identity_pool::{
     BackendError, CognitoCredentialsProvider, DeveloperIdentity, DeveloperIdentityProvider, DeveloperUserId, Error,
-    IdentityPoolId, LocalClock, LocalIdentityPool, Login, RefreshRequest, TokenVendor, async_trait,
+    IdentityPoolId, LocalIdentityPool, Login, RefreshRequest, TokenVendor, async_trait, local::LocalClock,
 };
 use serde::{Deserialize, Serialize};
 

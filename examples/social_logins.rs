@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
-    BackendError, CognitoCredentialsProvider, Error, IdentityOutcome, LocalClock, LocalIdentityPool, LocalIssuer,
-    Login, Logins, LoginsProvider, RefreshReason, async_trait,
+    BackendError, CognitoCredentialsProvider, Error, LocalIdentityPool, Login, Logins, async_trait,
+    client::IdentityOutcome,
+    local::{LocalClock, LocalIssuer},
+    logins::LoginsProvider,
+    token::RefreshReason,
 };
 
 /// The Google SDK of the app: it has a session of its own, and an ID token for whoever asks.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use cognito_identity_pool::{
-    BackendError, CognitoCredentialsProvider, DeveloperIdentity, DeveloperIdentityProvider, Error, EventKind,
-    LocalIdentityPool, Login, RefreshRequest, TokenVendor, async_trait,
+    BackendError, CognitoCredentialsProvider, DeveloperIdentity, DeveloperIdentityProvider, Error, LocalIdentityPool,
+    Login, RefreshRequest, TokenVendor, async_trait, client::EventKind,
 };
 
 /// The app's own backend, which has authenticated the user; here it is a vendor in the same process.

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use cognito_identity_pool::{
     BackendError, CognitoCredentialsProvider, DeveloperIdentity, DeveloperIdentityProvider, DeveloperUserId,
-    LocalIdentityPool, Login, PrincipalTags, RefreshRequest, TokenVendor, VendRequest, async_trait,
+    LocalIdentityPool, Login, RefreshRequest, TokenVendor, async_trait,
+    server::{PrincipalTags, VendRequest},
 };
 
 const PROVIDER: &str = "login.mycompany.myapp";

@@ -22,7 +22,7 @@ use crate::token::{OpenIdToken, RefreshReason};
 /// serves for credentials; that is answered with a typed error.
 ///
 /// ```
-/// # use cognito_identity_pool::{async_trait, BackendError, DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
+/// # use cognito_identity_pool::{BackendError, DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, async_trait};
 /// struct Backend { http: reqwest::Client, session: String }
 ///
 /// #[async_trait]
@@ -104,7 +104,7 @@ impl DeveloperIdentityProvider for DeveloperIdentity {
 /// A [`DeveloperIdentityProvider`] from an async closure.
 ///
 /// ```
-/// # use cognito_identity_pool::{developer_fn, DeveloperIdentity, Login};
+/// # use cognito_identity_pool::{developer::developer_fn, DeveloperIdentity, Login};
 /// # async fn ask_backend() -> std::io::Result<DeveloperIdentity> { unimplemented!() }
 /// let login = Login::developer(developer_fn(async |_request| Ok(ask_backend().await?)));
 /// ```

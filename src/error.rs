@@ -68,7 +68,7 @@ pub enum ErrorKind {
     Conflict,
     /// The user is denied by this process ([`TokenVendor::deny`](crate::TokenVendor::deny)).
     Denied,
-    /// A [`GuestClaim`](crate::GuestClaim) is forged, expired, used before, or for another guest or client.
+    /// A [`GuestClaim`](crate::server::GuestClaim) is forged, expired, used before, or for another guest or client.
     ClaimRefused,
     /// A bearer token does not verify: forged, expired, of another pool or provider ([`Error::causes`] says which).
     InvalidToken,

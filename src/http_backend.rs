@@ -54,7 +54,7 @@ use crate::token::RefreshReason;
 /// ```
 ///
 /// - `reason`: `firstUse`, `expiring`, `tokenRejected`, `invalidated` or `forced` ([`RefreshReason`]). After `tokenRejected` a
-///   token from a cache would be refused again ([`VendRequest::fresh`](crate::VendRequest::fresh)).
+///   token from a cache would be refused again ([`VendRequest::fresh`](crate::server::VendRequest::fresh)).
 /// - `attempt`: from 1 ([`RefreshRequest::attempt`]).
 /// - `guest`, if there is a guest to link and a ticket for it ([`HttpBackendBuilder::guest_claim`]): for
 ///   [`TokenVendor::link_guest`](crate::TokenVendor::link_guest). Without a ticket the guest's id, which is as secret as a

@@ -170,7 +170,7 @@ macro_rules! displayed {
 /// # use cognito_identity_pool::IdentityPoolId;
 /// let pool: IdentityPoolId = "eu-west-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d".parse()?;
 /// assert_eq!(pool.region(), "eu-west-1");
-/// # Ok::<(), cognito_identity_pool::InvalidId>(())
+/// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -194,7 +194,7 @@ impl IdentityPoolId {
     /// # use cognito_identity_pool::IdentityPoolId;
     /// let pool = IdentityPoolId::new("cn-north-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
     /// assert_eq!(pool.issuer_host(), "cognito-identity.cn-north-1.amazonaws.com.cn");
-    /// # Ok::<(), cognito_identity_pool::InvalidId>(())
+    /// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
     /// ```
     pub fn issuer_host(&self) -> String {
         issuer_host(self.region())
@@ -210,7 +210,7 @@ impl IdentityPoolId {
 /// # use cognito_identity_pool::IdentityId;
 /// let id = IdentityId::new("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
 /// assert_eq!(format!("{id:?}"), r#"IdentityId("…5c6d")"#);
-/// # Ok::<(), cognito_identity_pool::InvalidId>(())
+/// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -280,7 +280,7 @@ fn check_developer_provider_name(value: &str) -> Result<(), InvalidId> {
 /// let user = DeveloperUserId::new("user-42")?;
 /// assert_eq!(user.as_str(), "user-42");
 /// assert!(DeveloperUserId::new("x".repeat(1025)).is_err());
-/// # Ok::<(), cognito_identity_pool::InvalidId>(())
+/// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -4,59 +4,42 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::clone_on_ref_ptr))]
 #![doc(test(attr(deny(warnings), allow(dead_code, unused_variables))))]
 
+pub mod client;
 mod clock;
-mod credentials;
-mod developer;
-mod error;
-mod ids;
-mod logins;
-mod refresh;
+pub mod developer;
+pub mod error;
+pub mod ids;
+pub mod logins;
+pub mod refresh;
+pub mod server;
 mod service;
-mod store;
-mod token;
-mod users;
-mod vendor;
+pub mod store;
+pub mod token;
+pub mod users;
 
 #[cfg(feature = "http-backend")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
-mod http_backend;
+pub mod http_backend;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
-mod local;
+pub mod local;
 
 pub use async_trait::async_trait;
-#[cfg(feature = "classic-flow")]
-#[cfg_attr(docsrs, doc(cfg(feature = "classic-flow")))]
-pub use credentials::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
-pub use credentials::{
-    CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, Event, EventKind, Events, Flow, IdentityOutcome,
-    IdentityPolicy, Login, RejectionInterceptor, RejectionRetry, Session, SignIn,
-};
-pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest, developer_fn};
-pub use error::{BackendError, Cause, CauseKind, Error, ErrorKind};
+pub use client::{CognitoCredentialsProvider, Login, Session, SignIn};
+pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
+pub use error::{BackendError, Error, ErrorKind};
 #[cfg(feature = "http-backend")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
-pub use http_backend::{BearerReason, HttpBackend, HttpBackendBuilder};
-pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, InvalidId};
-pub use logins::{Logins, LoginsProvider, logins_fn};
-pub use refresh::{RefreshPolicy, RefreshPolicyBuilder};
-pub use service::explain;
-pub use store::{FileStore, IdentityStore, MemoryStore, StoreError, StoreKey, Swapped};
-pub use token::{OpenIdToken, RefreshReason, TokenClaims, TokenDuration};
-pub use users::{UserCredentials, UserCredentialsBuilder, UserMetrics, UserOptions};
-pub use vendor::{
-    AUDIT_TARGET, DeleteReport, Diagnosis, Finding, ForgetReport, GuestClaim, GuestClaims, HttpRefusal, IdentityAdmin,
-    IdentityAdminBuilder, IdentityDetails, IdentityPages, PrincipalTags, Severity, TokenVendor, TokenVendorBuilder,
-    UsedClaims, UserIdentity, UserIds, VendRequest, VendedCredentials, VendedToken,
-};
-#[cfg(feature = "verify")]
-#[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
-pub use vendor::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};
-
+pub use http_backend::HttpBackend;
+pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
-pub use local::{
-    Fidelity, FidelityRule, LocalAssumeRole, LocalClock, LocalFault, LocalFaults, LocalIdentityPool,
-    LocalIdentityPoolBuilder, LocalIssuer, LocalPoolError, LocalRequest, LocalRole, LocalToken, RefusedError,
-    TrustPolicyError,
-};
+pub use local::LocalIdentityPool;
+pub use logins::Logins;
+#[cfg(feature = "verify")]
+#[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
+pub use server::TokenVerifier;
+pub use server::{IdentityAdmin, TokenVendor};
+pub use service::explain;
+pub use token::OpenIdToken;
+pub use users::UserCredentials;

@@ -236,7 +236,7 @@ impl fmt::Debug for Logins {
 /// are providers through [`logins_fn`]; a [`Logins`] value is one that always answers itself.
 ///
 /// ```
-/// # use cognito_identity_pool::{async_trait, BackendError, Logins, LoginsProvider, RefreshReason};
+/// # use cognito_identity_pool::{logins::LoginsProvider, token::RefreshReason, BackendError, Logins, async_trait};
 /// # #[derive(Clone)] struct GoogleSession;
 /// # impl GoogleSession { async fn id_token(&self, force: bool) -> std::io::Result<String> { Ok("token".into()) } }
 /// struct Google(GoogleSession);
@@ -288,7 +288,7 @@ impl<T: LoginsProvider + ?Sized> LoginsProvider for Box<T> {
 /// A [`LoginsProvider`] from an async closure.
 ///
 /// ```
-/// # use cognito_identity_pool::{logins_fn, Logins, Login};
+/// # use cognito_identity_pool::{logins::logins_fn, Login, Logins};
 /// # async fn google_id_token() -> std::io::Result<String> { Ok("token".into()) }
 /// let login = Login::external(logins_fn(async |_reason| Ok(Logins::new().google(google_id_token().await?)?)));
 /// ```

@@ -30,7 +30,7 @@ const MAX_NAMESPACE: usize = 128;
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex};
-/// use cognito_identity_pool::{async_trait, IdentityId, IdentityStore, StoreError, StoreKey, Swapped};
+/// use cognito_identity_pool::{store::{IdentityStore, StoreError, StoreKey, Swapped}, IdentityId, async_trait};
 ///
 /// #[derive(Default)]
 /// struct Preferences(Mutex<HashMap<String, IdentityId>>);
@@ -141,7 +141,7 @@ forwarded!(Arc, Box);
 /// may be personal, is not kept. The text has at most 257 characters, all of them ASCII and none of them white space.
 ///
 /// ```
-/// # use cognito_identity_pool::{IdentityPoolId, StoreKey};
+/// # use cognito_identity_pool::{store::StoreKey, IdentityPoolId};
 /// let pool = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd")?;
 /// let guest = StoreKey::guest(&pool, "default")?;
 /// assert_eq!(guest.to_string(), "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd/default/guest");
@@ -245,7 +245,7 @@ impl fmt::Debug for StoreKey {
 /// goes on.
 ///
 /// ```
-/// # use cognito_identity_pool::{Error, ErrorKind, StoreError};
+/// # use cognito_identity_pool::{store::StoreError, Error, ErrorKind};
 /// fn read() -> Result<String, StoreError> {
 ///     Ok(std::fs::read_to_string("/no/such/file")?)
 /// }
@@ -312,7 +312,7 @@ impl fmt::Debug for StoreError {
 /// An identity store that lives as long as the process. The default.
 ///
 /// ```
-/// # use cognito_identity_pool::{Error, IdentityId, IdentityPoolId, IdentityStore, MemoryStore, StoreKey, Swapped};
+/// # use cognito_identity_pool::{store::{IdentityStore, MemoryStore, StoreKey, Swapped}, Error, IdentityId, IdentityPoolId};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = MemoryStore::new();

@@ -188,7 +188,7 @@ pub enum RefreshReason {
 /// the exchange in the enhanced flow.
 ///
 /// ```
-/// # use {cognito_identity_pool::TokenDuration, std::time::Duration};
+/// # use {cognito_identity_pool::token::TokenDuration, std::time::Duration};
 /// assert_eq!(TokenDuration::default().as_secs(), 900);
 /// assert!(TokenDuration::from_secs(0).is_err());
 /// assert!(TokenDuration::from_secs(86_401).is_err());

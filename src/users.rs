@@ -19,10 +19,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::credentials::{Flow, Session};
+use crate::client::{Flow, Session};
 use crate::error::{Error, ErrorKind};
 use crate::ids::DeveloperUserId;
-use crate::vendor::TokenVendor;
+use crate::server::TokenVendor;
 use refresher::Refresher;
 use seat::{Seat, Shared};
 use table::{Found, Table};
@@ -97,17 +97,15 @@ impl UserCredentials {
 
     fn find(&self, user: &DeveloperUserId, options: Option<&UserOptions>) -> Session {
         let inner = &self.inner;
-        let now = inner.shared.sessions.clock().wall_millis();
+        let sessions = &inner.shared.sessions;
+        let now = sessions.clock().wall_millis();
         let make = || {
             let seat = Seat::new(user, options, inner);
-            let credentials = inner.shared.sessions.credentials(&seat);
+            let credentials = sessions.credentials(&seat);
             (seat, credentials)
         };
-        match inner
-            .table
-            .find(user, options, now, make, |c| inner.shared.sessions.session(c))
-        {
-            Found::Denied => inner.shared.sessions.closed(denied()),
+        match inner.table.find(user, options, now, make, |c| sessions.session(c)) {
+            Found::Denied => sessions.closed(denied()),
             Found::Kept(session) => session,
             Found::Made(session) => {
                 inner.table.make_room();

@@ -1,4 +1,4 @@
-//! An allocator that counts once it is told to: a bench says `#[global_allocator] static COUNTING: Counting = Counting;`.
+//! An allocator that counts while a [`Count`] lives: a bench says `#[global_allocator] static COUNTING: Counting = Counting;`.
 //!
 //! While it does not count it costs nothing that threads could contend for.
 
@@ -12,19 +12,33 @@ static ON: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
-/// Counts from now on, or no longer.
-pub(crate) fn count(on: bool) {
-    ON.store(on, Ordering::Relaxed);
+/// Counts for as long as it lives.
+pub(crate) struct Count(());
+
+impl Count {
+    /// One at a time.
+    pub(crate) fn start() -> Self {
+        ALLOCATIONS.store(0, Ordering::Relaxed);
+        BYTES.store(0, Ordering::Relaxed);
+        ON.store(true, Ordering::Relaxed);
+        Self(())
+    }
+
+    /// How many allocations there have been.
+    pub(crate) fn allocations(&self) -> u64 {
+        ALLOCATIONS.load(Ordering::Relaxed)
+    }
+
+    /// How many more bytes are allocated at this moment than at its start.
+    pub(crate) fn bytes(&self) -> i64 {
+        BYTES.load(Ordering::Relaxed)
+    }
 }
 
-/// How many allocations have been counted.
-pub(crate) fn allocations() -> u64 {
-    ALLOCATIONS.load(Ordering::Relaxed)
-}
-
-/// How many more bytes are allocated at this moment than before it counted.
-pub(crate) fn bytes() -> i64 {
-    BYTES.load(Ordering::Relaxed)
+impl Drop for Count {
+    fn drop(&mut self) {
+        ON.store(false, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: everything is handed on to the system's allocator.

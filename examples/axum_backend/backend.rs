@@ -23,8 +23,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cognito_identity_pool::{
-    DeveloperUserId, Error, ErrorKind, GuestClaim, HttpRefusal, IdentityId, Logins, TokenVendor, TokenVerifier,
-    VendRequest, VendedToken, VerifiedToken,
+    DeveloperUserId, Error, ErrorKind, IdentityId, Logins, TokenVendor, TokenVerifier,
+    server::{GuestClaim, HttpRefusal, VendRequest, VendedToken, VerifiedToken},
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

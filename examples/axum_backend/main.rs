@@ -16,8 +16,8 @@ use aws_config::{BehaviorVersion, Region};
 use axum::http::HeaderValue;
 use backend::{Backend, User};
 use cognito_identity_pool::{
-    CognitoCredentialsProvider, Error, GuestClaims, HttpBackend, LocalClock, LocalIdentityPool, Login, TokenVendor,
-    TokenVerifier,
+    CognitoCredentialsProvider, Error, HttpBackend, LocalIdentityPool, Login, TokenVendor, TokenVerifier,
+    local::LocalClock, server::GuestClaims,
 };
 use serde_json::{Value, json};
 

@@ -1,6 +1,9 @@
 //! What runs in Lambda: the function behind an HTTP API whose JWT authorizer has checked who is calling.
 
-use cognito_identity_pool::{DeveloperUserId, Error, HttpRefusal, TokenVendor, UserIds};
+use cognito_identity_pool::{
+    DeveloperUserId, Error, TokenVendor,
+    server::{HttpRefusal, UserIds},
+};
 use lambda_http::aws_lambda_events::apigw::ApiGatewayRequestAuthorizer;
 use lambda_http::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use lambda_http::http::{Method, StatusCode};

@@ -13,7 +13,7 @@
 mod handler;
 
 use aws_config::BehaviorVersion;
-use cognito_identity_pool::{LocalIdentityPool, TokenVendor, UserIds};
+use cognito_identity_pool::{LocalIdentityPool, TokenVendor, server::UserIds};
 use handler::Function;
 use lambda_http::service_fn;
 

@@ -160,12 +160,9 @@ fn no_clock_is_wrong_enough_to_panic() {
         .flat_map(|&wall| {
             readings
                 .iter()
-                .map(|&steady| Some(steady))
-                .chain([None])
-                .map(move |steady| Now {
-                    wall,
-                    steady: steady.map_or(SteadyMillis::ABSENT, SteadyMillis),
-                })
+                .map(|&steady| SteadyMillis(steady))
+                .chain([SteadyMillis::ABSENT])
+                .map(move |steady| Now { wall, steady })
         })
         .collect();
     for &from in &nows {

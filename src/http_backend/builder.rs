@@ -63,7 +63,7 @@ impl HttpBackendBuilder {
     /// [`BearerReason::Rejected`], so that an access token can be renewed.
     ///
     /// ```
-    /// # use cognito_identity_pool::{BearerReason, HttpBackend, HttpBackendBuilder};
+    /// # use cognito_identity_pool::{http_backend::{BearerReason, HttpBackendBuilder}, HttpBackend};
     /// # #[derive(Clone)] struct Account;
     /// # impl Account { async fn access_token(&self, renew: bool) -> std::io::Result<String> { Ok("token".into()) } }
     /// # fn example(account: Account) -> HttpBackendBuilder {
@@ -95,7 +95,7 @@ impl HttpBackendBuilder {
     }
 
     /// How long a request may take, from connecting to the last byte of the answer: by default 5 s. The refresh as a whole has
-    /// [its own limit](crate::RefreshPolicyBuilder::load_timeout).
+    /// [its own limit](crate::refresh::RefreshPolicyBuilder::load_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

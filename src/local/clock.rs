@@ -14,7 +14,7 @@ use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 /// ```
 /// use std::time::{Duration, SystemTime};
 /// use aws_smithy_async::time::TimeSource;
-/// use cognito_identity_pool::LocalClock;
+/// use cognito_identity_pool::local::LocalClock;
 ///
 /// let clock = LocalClock::at(SystemTime::UNIX_EPOCH);
 /// clock.advance(Duration::from_secs(3600));

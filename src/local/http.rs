@@ -158,10 +158,8 @@ fn host_is_local(request: &Request<Incoming>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
     use tokio::time::Instant;
 
     use super::*;

@@ -275,7 +275,7 @@ impl LocalIdentityPool {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use cognito_identity_pool::{LocalFault, LocalIdentityPool};
+    /// use cognito_identity_pool::{local::LocalFault, LocalIdentityPool};
     ///
     /// let pool = LocalIdentityPool::builder().allow_guests(true).start().await?;
     /// pool.faults().next_n_of("GetId", 2, LocalFault::Status(503));

@@ -16,7 +16,7 @@ const LONGEST_SESSION: i64 = 43_200;
 /// A role that is not registered trusts every token of the pool, with sessions of up to 12 hours.
 ///
 /// ```
-/// use cognito_identity_pool::{LocalIdentityPool, LocalRole};
+/// use cognito_identity_pool::{local::LocalRole, LocalIdentityPool};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let role = LocalRole::new(

@@ -28,7 +28,7 @@ pub(super) const DRIFT: Duration = MINUTE;
 ///
 /// ```
 /// use std::time::Duration;
-/// use cognito_identity_pool::RefreshPolicy;
+/// use cognito_identity_pool::refresh::RefreshPolicy;
 ///
 /// let policy = RefreshPolicy::builder()
 ///     .advisory_window(Duration::from_secs(10 * 60))
@@ -68,7 +68,7 @@ impl RefreshPolicy {
     /// Starts from the default policy.
     ///
     /// ```
-    /// let policy = cognito_identity_pool::RefreshPolicy::builder().background_refresh(true).build();
+    /// let policy = cognito_identity_pool::refresh::RefreshPolicy::builder().background_refresh(true).build();
     /// # drop(policy);
     /// ```
     pub fn builder() -> RefreshPolicyBuilder {
@@ -84,7 +84,7 @@ impl RefreshPolicy {
     /// detached here, too: no caller waits for it.
     ///
     /// ```
-    /// let policy = cognito_identity_pool::RefreshPolicy::static_stability();
+    /// let policy = cognito_identity_pool::refresh::RefreshPolicy::static_stability();
     /// # drop(policy);
     /// ```
     pub fn static_stability() -> Self {
@@ -188,7 +188,7 @@ impl Jitter {
 ///
 /// ```
 /// use std::time::Duration;
-/// use cognito_identity_pool::RefreshPolicy;
+/// use cognito_identity_pool::refresh::RefreshPolicy;
 ///
 /// let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
 /// let policy = RefreshPolicy::builder()

@@ -35,10 +35,6 @@ impl<T> Slot<T> {
         }
     }
 
-    pub(super) fn empty() -> Self {
-        Self::new(None)
-    }
-
     /// Reads without counting a reference. What `read` makes is not moved: a hit is little else than moving its answer.
     #[inline]
     pub(super) fn read<R>(&self, read: impl FnOnce(Option<&T>) -> R) -> R {
@@ -62,10 +58,6 @@ impl<T> Slot<T> {
         }
     }
 
-    pub(super) fn empty() -> Self {
-        Self::new(None)
-    }
-
     pub(super) fn read<R>(&self, read: impl FnOnce(Option<&T>) -> R) -> R {
         read(self.load().as_deref())
     }
@@ -80,6 +72,10 @@ impl<T> Slot<T> {
 }
 
 impl<T> Slot<T> {
+    pub(super) fn empty() -> Self {
+        Self::new(None)
+    }
+
     /// Whether it points to this very value.
     pub(super) fn holds(&self, value: &Arc<T>) -> bool {
         self.read(|held| held.is_some_and(|held| std::ptr::eq(held, &**value)))

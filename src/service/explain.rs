@@ -21,13 +21,13 @@ use crate::token::TokenClaims;
 ///
 /// ```
 /// # use std::time::SystemTime;
-/// # use cognito_identity_pool::{CauseKind, IdentityPoolId, explain};
+/// # use cognito_identity_pool::{error::CauseKind, IdentityPoolId, explain};
 /// # let token = "e30.eyJpc3MiOiJodHRwczovL2NvZ25pdG8taWRlbnRpdHkuYW1hem9uYXdzLmNvbSIsImF1ZCI6InVzLWVhc3QtMTozMzVjMWY0NC04N2M5LTRiYmQtYTMxNC05M2I0N2Q5MWZhZGQifQ.c2ln";
 /// let pool = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd")?;
 /// let causes = explain(&pool, None, [("login.mycompany.myapp", token)], SystemTime::now());
 /// assert_eq!(causes[0].kind, CauseKind::WrongLoginsKey);
 /// assert!(causes[0].evidence.contains("its key is `cognito-identity.amazonaws.com`"));
-/// # Ok::<(), cognito_identity_pool::InvalidId>(())
+/// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
 /// ```
 pub fn explain<P: AsRef<str>, T: AsRef<str>>(
     pool: &IdentityPoolId,

@@ -32,7 +32,7 @@ const MAX_SIZE: u64 = 16 * 1024 * 1024;
 /// of one holds up the others' changes, but not their reads. On network file systems that cannot lock files changes fail.
 ///
 /// ```
-/// # use cognito_identity_pool::{Error, FileStore, IdentityId, IdentityPoolId, IdentityStore, StoreKey, Swapped};
+/// # use cognito_identity_pool::{store::{FileStore, IdentityStore, StoreKey, Swapped}, Error, IdentityId, IdentityPoolId};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;

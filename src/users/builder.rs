@@ -8,11 +8,11 @@ use super::refresher::Refresher;
 use super::seat::Shared;
 use super::table::Table;
 use super::{Inner, UserCredentials};
-use crate::credentials::scoped::ScopedSessions;
-use crate::credentials::{CognitoCredentialsProvider, Flow};
+use crate::client::scoped::ScopedSessions;
+use crate::client::{CognitoCredentialsProvider, Flow};
 use crate::error::{Error, ErrorKind};
 use crate::refresh::RefreshPolicy;
-use crate::vendor::TokenVendor;
+use crate::server::TokenVendor;
 
 /// How long before the end callers start a refresh by themselves. The refresher has been there before, as a rule.
 pub(super) const ADVISORY: Duration = Duration::from_secs(300);
@@ -82,7 +82,7 @@ impl UserCredentialsBuilder {
 
     /// How long an exchange waits for its turn under the vendor's limit of requests per second before it fails with
     /// [`ErrorKind::Throttled`], by default 5 minutes: 15 000 new users at 50 per second. This is in place of the vendor's own
-    /// [`max_wait`](crate::TokenVendorBuilder::max_wait), which is meant for callers that cannot wait.
+    /// [`max_wait`](crate::server::TokenVendorBuilder::max_wait), which is meant for callers that cannot wait.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
         self

@@ -1,13 +1,13 @@
 //! [`UserOptions`].
 
+use crate::server::PrincipalTags;
 use crate::token::TokenDuration;
-use crate::vendor::PrincipalTags;
 
 /// What sessions of the same user can differ in: see
 /// [`UserCredentials::for_user_with`](crate::UserCredentials::for_user_with).
 ///
 /// ```
-/// # use cognito_identity_pool::{PrincipalTags, UserOptions};
+/// # use cognito_identity_pool::{server::PrincipalTags, users::UserOptions};
 /// let options = UserOptions::new().principal_tags(PrincipalTags::new().with("tenant", "acme")?);
 /// # Ok::<(), cognito_identity_pool::Error>(())
 /// ```

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_smithy_async::rt::sleep::AsyncSleep;
 
 use super::{Inner, TARGET};
-use crate::credentials::scoped::ScopedCredentials;
+use crate::client::scoped::ScopedCredentials;
 
 /// How often it goes round.
 const ROUND: Duration = Duration::from_secs(10);

@@ -8,21 +8,20 @@ use async_trait::async_trait;
 use super::metrics::Counters;
 use super::options::UserOptions;
 use super::{Inner, TARGET};
-use crate::credentials::Login;
-use crate::credentials::scoped::{Principal, ScopedSessions};
+use crate::client::Login;
+use crate::client::scoped::{Principal, ScopedSessions};
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::ids::DeveloperUserId;
-use crate::vendor::{PrincipalTags, TokenVendor};
+use crate::server::{PrincipalTags, TokenVendor};
 
 pub(super) struct Seat {
     user: DeveloperUserId,
     options: Option<Box<UserOptions>>,
-    /// What all seats share.
     shared: Arc<Shared>,
 }
 
-/// How seats reach the vendor. Apart from [`Inner`], which owns them.
+/// What seats share. Apart from [`Inner`], which owns them.
 pub(super) struct Shared {
     pub(super) sessions: ScopedSessions,
     pub(super) vendor: TokenVendor,

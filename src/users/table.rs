@@ -9,8 +9,8 @@ use hashbrown::HashTable;
 
 use super::options::UserOptions;
 use super::seat::Seat;
-use crate::credentials::Session;
-use crate::credentials::scoped::{ScopedCredentials, WeakSession};
+use crate::client::Session;
+use crate::client::scoped::{ScopedCredentials, WeakSession};
 use crate::ids::DeveloperUserId;
 
 const SHARDS: usize = 64;

@@ -11,9 +11,12 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_cognitoidentity::Client;
 use cognito_identity_pool::{
-    BackendError, CognitoCredentialsProvider, CognitoCredentialsProviderBuilder, DeveloperIdentity,
-    DeveloperIdentityProvider, Error, IdentityId, LocalClock, LocalIdentityPool, LocalIssuer, Login, Logins,
-    LoginsProvider, OpenIdToken, RefreshReason, RefreshRequest, async_trait,
+    BackendError, CognitoCredentialsProvider, DeveloperIdentity, DeveloperIdentityProvider, Error, IdentityId,
+    LocalIdentityPool, Login, Logins, OpenIdToken, RefreshRequest, async_trait,
+    client::CognitoCredentialsProviderBuilder,
+    local::{LocalClock, LocalIssuer},
+    logins::LoginsProvider,
+    token::RefreshReason,
 };
 
 pub const PROVIDER: &str = "login.mycompany.myapp";

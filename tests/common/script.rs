@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use cognito_identity_pool::CognitoCredentialsProviderBuilder;
+use cognito_identity_pool::client::CognitoCredentialsProviderBuilder;
 
 use super::Stage;
 

@@ -30,9 +30,9 @@ def with_boto3(place: Place):
     return call, pages
 
 
-def with_cli(place: Place):
+def with_cli(place: Place, service: str = "cognito-identity"):
     def call(operation: str, **input) -> dict:
-        return aws_cli_answer(Case("", "", operation, input, "", place=place))
+        return aws_cli_answer(Case("", "", operation, input, "", place=place), service)
 
     return call, lambda operation, size, **input: by_hand(call, operation, size, **input)
 
@@ -59,15 +59,19 @@ def caller(place: Place, keys: dict, secret: str = "SecretKey") -> dict:
     ).get_caller_identity()
 
 
-def not_found(call) -> None:
+def refused(code: str, call) -> None:
     try:
         call()
-    except Refused as refused:
-        equal(refused.code, "ResourceNotFoundException")
+    except Refused as refusal:
+        equal(refusal.code, code)
     except boto3.exceptions.botocore.exceptions.ClientError as error:
-        equal(error.response["Error"]["Code"], "ResourceNotFoundException")
+        equal(error.response["Error"]["Code"], code)
     else:
-        raise AssertionError("still there")
+        raise AssertionError("not refused")
+
+
+def not_found(call) -> None:
+    refused("ResourceNotFoundException", call)
 
 
 def run(stage: Stage) -> None:
@@ -200,15 +204,15 @@ def operations(stage: Stage, place: Place, name: str, call, pages) -> None:
 
 def web_identity(place: Place) -> None:
     """The tokens of the classic flow, at roles that trust the signed-in users of one pool."""
-    call, _ = with_cli(place)
+    (call, _), (sts, _) = with_cli(place), with_cli(place, "sts")
     user = {"IdentityPoolId": place.pool_id, "Logins": {place.provider: "classic"}}
     vended = call("GetOpenIdTokenForDeveloperIdentity", **user)
     brief = call("GetOpenIdTokenForDeveloperIdentity", TokenDuration=1, **user)["Token"]
     guest = call("GetOpenIdToken", IdentityId=call("GetId", IdentityPoolId=place.pool_id)["IdentityId"])["Token"]
 
     def assume(token: str, role: str = "members") -> dict:
-        asked = {"RoleArn": f"arn:aws:iam::123456789012:role/{role}", "RoleSessionName": "cli", "WebIdentityToken": token}
-        return aws_cli_answer(Case("", "", "AssumeRoleWithWebIdentity", asked, "", place=place), "sts")
+        arn = f"arn:aws:iam::123456789012:role/{role}"
+        return sts("AssumeRoleWithWebIdentity", RoleArn=arn, RoleSessionName="cli", WebIdentityToken=token)
 
     with check("AWS CLI assume-role-with-web-identity: a developer user's token"):
         given = assume(vended["Token"])
@@ -222,12 +226,7 @@ def web_identity(place: Place) -> None:
         ("a tampered token", "InvalidIdentityToken", tampered(vended["Token"])),
     ]:
         with check(f"AWS CLI assume-role-with-web-identity is refused: {what}"):
-            try:
-                assume(*asked)
-            except Refused as refused:
-                equal(refused.code, code)
-            else:
-                raise AssertionError("not refused")
+            refused(code, lambda: assume(*asked))
 
 
 def agreement(stage: Stage, place: Place) -> None:

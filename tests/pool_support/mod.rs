@@ -9,7 +9,10 @@ use aws_sdk_cognitoidentity::types::Credentials as Vended;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::body::SdkBody;
 use aws_types::SdkConfig;
-use cognito_identity_pool::{LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder};
+use cognito_identity_pool::{
+    LocalIdentityPool,
+    local::{LocalClock, LocalIdentityPoolBuilder},
+};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

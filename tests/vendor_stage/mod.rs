@@ -10,8 +10,9 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_cognitoidentity::Client;
 use aws_sdk_cognitoidentity::error::ProvideErrorMetadata;
 use cognito_identity_pool::{
-    DeveloperUserId, GuestClaims, IdentityAdmin, IdentityId, LocalClock, LocalIdentityPool, LocalIdentityPoolBuilder,
-    TokenVendor, TokenVendorBuilder, VendedToken,
+    DeveloperUserId, IdentityAdmin, IdentityId, LocalIdentityPool, TokenVendor,
+    local::{LocalClock, LocalIdentityPoolBuilder},
+    server::{GuestClaims, TokenVendorBuilder, VendedToken},
 };
 
 pub const PROVIDER: &str = "login.mycompany.myapp";

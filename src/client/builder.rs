@@ -1,0 +1,200 @@
+//! [`CognitoCredentialsProviderBuilder`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_sdk_cognitoidentity::config::retry::RetryConfig;
+use aws_sdk_cognitoidentity::config::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+
+use super::events::EventSource;
+use super::flow::{Exchange, Flow};
+use super::guest::GuestSlot;
+use super::memory::{Slot, Writes};
+use super::{CognitoCredentialsProvider, Core, Login};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::ids::{IdentityPoolId, InvalidId};
+use crate::refresh::RefreshPolicy;
+use crate::service::{IdentityService, ServiceSettings, sleep_impl, time_source};
+use crate::store::{IdentityStore, MemoryStore, StoreKey};
+
+/// What happens to a guest whose identity Cognito does not know any more, or forbids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum IdentityPolicy {
+    /// A new guest takes its place, and an event tells.
+    #[default]
+    Recreate,
+    /// Requests fail, and the id is kept.
+    Fail,
+}
+
+/// Builds a [`CognitoCredentialsProvider`].
+///
+/// ```
+/// # use cognito_identity_pool::{refresh::RefreshPolicy, CognitoCredentialsProvider};
+/// # fn example(config: &aws_config::SdkConfig) -> Result<(), cognito_identity_pool::Error> {
+/// let provider = CognitoCredentialsProvider::builder("us-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d")
+///     .configure(config)
+///     .refresh_policy(RefreshPolicy::builder().background_refresh(true).build())
+///     .build()?;
+/// # Ok(()) }
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct CognitoCredentialsProviderBuilder {
+    pool: Result<IdentityPoolId, InvalidId>,
+    app: Option<SdkConfig>,
+    settings: ServiceSettings,
+    flow: Flow,
+    policy: RefreshPolicy,
+    identity_policy: IdentityPolicy,
+    store: Arc<dyn IdentityStore>,
+    namespace: String,
+    issuer_host: Option<String>,
+    login: Login,
+}
+
+impl CognitoCredentialsProviderBuilder {
+    pub(super) fn new(pool: Result<IdentityPoolId, InvalidId>) -> Self {
+        Self {
+            pool,
+            app: None,
+            settings: ServiceSettings::default(),
+            flow: Flow::Enhanced,
+            policy: RefreshPolicy::default(),
+            identity_policy: IdentityPolicy::default(),
+            store: Arc::new(MemoryStore::new()),
+            namespace: "default".to_owned(),
+            issuer_host: None,
+            login: Login::signed_out(),
+        }
+    }
+
+    /// With the settings of another client of the crate.
+    pub(crate) fn reaching(mut self, settings: &ServiceSettings, app: &SdkConfig) -> Self {
+        self.settings = settings.clone();
+        self.app = Some(app.clone());
+        self
+    }
+
+    /// Takes from the app's configuration: HTTP client, sleep, time source, behavior version, app name, FIPS and dual-stack, and an
+    /// endpoint that is set for Cognito Identity itself (`AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or a profile's service section).
+    ///
+    /// Its timeouts, retries, region, credentials, identity cache and general endpoint are meant for other services and are not
+    /// taken.
+    pub fn configure(mut self, config: &SdkConfig) -> Self {
+        self.app = Some(config.clone());
+        self
+    }
+
+    /// The endpoint of Cognito Identity, e.g. a local pool's. Wins over what the environment says.
+    pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
+        self.settings.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// The region to call, if it is not the pool's.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.settings.region = Some(region.into());
+        self
+    }
+
+    /// The timeouts of calls to Cognito: by default 3.1 s to connect, 5 s an attempt, 12 s in all.
+    pub fn timeout_config(mut self, timeouts: TimeoutConfig) -> Self {
+        self.settings.timeouts = Some(timeouts);
+        self
+    }
+
+    /// The retries of calls to Cognito: by default the SDK's standard mode, 3 attempts.
+    pub fn retry_config(mut self, retries: RetryConfig) -> Self {
+        self.settings.retries = Some(retries);
+        self
+    }
+
+    /// By which calls credentials are had. The enhanced flow by default, as AWS recommends.
+    pub fn flow(mut self, flow: Flow) -> Self {
+        self.flow = flow;
+        self
+    }
+
+    /// When and how credentials are refreshed.
+    pub fn refresh_policy(mut self, policy: RefreshPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What happens to a guest whose identity is gone. By default a new one takes its place.
+    pub fn identity_policy(mut self, policy: IdentityPolicy) -> Self {
+        self.identity_policy = policy;
+        self
+    }
+
+    /// Where identity ids are remembered. By default in memory, for the life of the provider.
+    pub fn identity_store(mut self, store: impl IdentityStore + 'static) -> Self {
+        self.store = Arc::new(store);
+        self
+    }
+
+    /// Keeps the ids of two apps (or profiles) in one store apart. `default` unless it is set.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// The logins key of developer tokens, where neither the token's `iss` nor the pool's region tells it.
+    pub fn issuer_host(mut self, host: impl Into<String>) -> Self {
+        self.issuer_host = Some(host.into());
+        self
+    }
+
+    /// How the provider starts. By default nobody is signed in.
+    pub fn login(mut self, login: Login) -> Self {
+        self.login = login;
+        self
+    }
+
+    /// Builds the provider. Does no I/O, and needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration), saying what to set: a value that is no identity pool id, no HTTP client, no way to wait, a
+    /// namespace that is none.
+    pub fn build(self) -> Result<CognitoCredentialsProvider, Error> {
+        let login = self.login.clone();
+        Ok(CognitoCredentialsProvider::start(self.core()?, login))
+    }
+
+    pub(super) fn core(self) -> Result<Core, Error> {
+        let pool = self.pool?;
+        let app = self.app.as_ref();
+        let writes = Writes::new(self.store);
+        Ok(Core {
+            service: IdentityService::new(pool.clone(), &self.settings, app)?,
+            flow: Exchange::new(self.flow, &pool, &self.settings, app)?,
+            clock: Clock::new(time_source(app)),
+            sleep: sleep_impl(app)?,
+            policy: self.policy,
+            identity_policy: self.identity_policy,
+            issuer_host: self.issuer_host,
+            guest: GuestSlot::new(Slot::new(StoreKey::guest(&pool, &self.namespace)?, Arc::clone(&writes))),
+            named: Default::default(),
+            events: EventSource::default(),
+            writes,
+            namespace: self.namespace,
+            pool,
+        })
+    }
+}
+
+impl fmt::Debug for CognitoCredentialsProviderBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CognitoCredentialsProviderBuilder")
+            .field("pool", &self.pool)
+            .field("login", &self.login)
+            .field("flow", &self.flow)
+            .field("policy", &self.policy)
+            .field("identity_policy", &self.identity_policy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,465 @@
+//! From a login to an identity id and credentials: what a session's three cells load, and what a refusal makes them do again.
+//!
+//! - *proof*: the logins to show. For a developer user the backend's token, kept as long as it serves; for external logins
+//!   whatever their provider says, once per exchange.
+//! - *identity*: the id from the guest slot, the store, or `GetId`. A developer's comes with the proof.
+//! - *credentials*: the exchange of the two.
+
+mod identity;
+mod proof;
+mod snapshot;
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use self::proof::{Ask, Held};
+pub(super) use self::snapshot::Snapshot;
+use super::events::EventKind;
+use super::guest::{Offer, to_its_end};
+use super::hook::Hook;
+use super::login::{Login, Who};
+use super::memory::Slot;
+use super::session::{Expected, Settled, SignIn};
+use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
+use crate::clock::Expiry;
+use crate::developer::RefreshRequest;
+use crate::error::{BackendError, Cause, CauseKind, Error, ErrorKind};
+use crate::ids::IdentityId;
+use crate::logins::Logins;
+use crate::refresh::{Failure, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Source, load_fn};
+use crate::service::Exchanged;
+use crate::service::refusal::{Refused, Remedy};
+use crate::token::RefreshReason;
+
+/// A refresh that fails is news when the credentials at hand have less life left.
+const FAILING: Duration = Duration::from_secs(5 * 60);
+/// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
+pub(super) const UNPINNED: u64 = 0;
+
+/// A session's cells.
+pub(super) struct Cells {
+    core: Arc<Core>,
+    login: Login,
+    epoch: u64,
+    settled: Arc<Settled>,
+    /// Where the identity of a person with a name is remembered.
+    remembered: Option<Arc<Slot>>,
+    proof: RefreshCache<Held, Error>,
+    identity: RefreshCache<IdentityId, Error>,
+    ask: Mutex<Ask>,
+}
+
+/// The exchanges of a session.
+struct Exchanges(Arc<Cells>);
+
+impl Source<Snapshot, Error> for Exchanges {
+    fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<Snapshot>, Error>> {
+        Arc::clone(&self.0).exchange(request).boxed()
+    }
+
+    fn failed(&self, error: &Error) {
+        self.0.tell_of_failure(error);
+    }
+}
+
+impl Cells {
+    /// `settled` is what is known beforehand: of the same session, before its credentials were cleared, or of the same person.
+    pub(super) fn new(core: Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> Arc<Self> {
+        let policy = RefreshPolicy::builder()
+            .load_timeout(core.policy.load_timeout())
+            .build();
+        let remembered = login.subject.as_deref().and_then(|subject| core.remembered(subject));
+        Arc::new_cyclic(|cells: &Weak<Self>| {
+            let (proofs, identities) = (Weak::clone(cells), Weak::clone(cells));
+            let load_proof = load_fn(move |_| load(&proofs, |cells| cells.load_proof().boxed()));
+            let load_identity = load_fn(move |request| {
+                let forced = request.reason == Reason::Forced;
+                load(&identities, move |cells| cells.load_identity(forced).boxed())
+            });
+            let proof = core.cache(policy.clone(), load_proof);
+            let identity = core.cache(policy, load_identity);
+            Self {
+                core,
+                login,
+                epoch,
+                settled,
+                remembered,
+                proof,
+                identity,
+                ask: Mutex::new(Ask::FIRST),
+            }
+        })
+    }
+
+    /// The cache that the session serves from.
+    pub(super) fn credentials(self: &Arc<Self>) -> RefreshCache<Snapshot, Error> {
+        // The cells do not own it, so it may own them.
+        let exchanges = Exchanges(Arc::clone(self));
+        self.core.cache(self.core.policy.clone(), Arc::new(exchanges))
+    }
+
+    pub(super) fn end(&self) {
+        self.proof.end();
+        self.identity.end();
+    }
+
+    pub(super) fn sign_in(&self) -> Option<SignIn> {
+        let known = self.settled.known();
+        Some(SignIn {
+            identity_id: known.identity?,
+            outcome: known.outcome?,
+        })
+    }
+
+    /// Where the identity of a person with a name is remembered.
+    pub(super) fn remembered(&self) -> Option<Arc<Slot>> {
+        self.remembered.clone()
+    }
+
+    pub(super) fn settled(&self) -> Arc<Settled> {
+        Arc::clone(&self.settled)
+    }
+
+    pub(super) fn known_identity(&self) -> Option<IdentityId> {
+        self.settled.known().identity
+    }
+
+    /// The identity id without an exchange, where it can be had so. `None`: the exchange decides it.
+    pub(super) async fn identity_id(&self) -> Result<Option<IdentityId>, Error> {
+        if let Some(known) = self.known_identity() {
+            return Ok(Some(known));
+        }
+        if let Who::External(_) = self.login.who
+            && self.core.guest.peek().await?.is_some()
+        {
+            // A guest who may be linked decides who the user is, and only the exchange tells.
+            return Ok(None);
+        }
+        self.identity.get().await.map(|id| Some(IdentityId::clone(&id)))
+    }
+
+    /// What is remembered of a person with a name.
+    async fn stored(&self) -> Result<Option<IdentityId>, Error> {
+        match &self.remembered {
+            Some(slot) => slot.get().await,
+            None => Ok(None),
+        }
+    }
+
+    /// Sets what the outcome is measured by, unless it is set.
+    fn set_expected(&self, id: Option<IdentityId>, as_whose: Expected) {
+        if let Some(id) = id {
+            self.settled
+                .change(|known| _ = known.expected.get_or_insert((id, as_whose)));
+        }
+    }
+
+    fn tell(&self, what: EventKind) {
+        self.core.events.publish(self.epoch, what);
+    }
+
+    fn tell_of_failure(&self, error: &Error) {
+        let (mut expires, mut news) = (None, false);
+        self.settled.change(|known| {
+            expires = known.expires;
+            news = !std::mem::replace(&mut known.needs_sign_in, error.needs_sign_in());
+        });
+        let error = error.clone();
+        if error.needs_sign_in() {
+            if news {
+                self.tell(EventKind::NeedsSignIn { error });
+            }
+        } else if expires.is_some_and(|expiry| expiry.remaining(self.core.clock.now()) < FAILING) {
+            self.tell(EventKind::RefreshFailing { error });
+        }
+    }
+
+    /// Calls the app's code: one call at a time in a session, marked so that it is recognised if it comes back.
+    async fn hook<T>(&self, call: BoxFuture<'_, Result<T, BackendError>>) -> Result<T, Error> {
+        let _turn = self.settled.turn().await;
+        Ok(Hook {
+            provider: self.core.id(),
+            call,
+        }
+        .await?)
+    }
+
+    fn request(&self, ask: Ask, guest: Option<&Offer>, external_logins: Logins) -> RefreshRequest {
+        RefreshRequest {
+            reason: ask.reason,
+            attempt: ask.attempt,
+            identity_id: self.known_identity().filter(|_| !ask.forget),
+            guest_to_link: guest.map(|offer| offer.id().clone()),
+            external_logins,
+        }
+    }
+
+    pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
+        let mut ask = Ask {
+            reason: why(request.reason),
+            forget: self.settled.known().lost,
+            ..Ask::FIRST
+        };
+        let mut held = self.proof(ask).await?;
+        // At most one new token and one reset of the identity in an exchange.
+        let (mut new_token, mut reset) = (true, true);
+        loop {
+            let refused = match self.attempt(&mut held, ask.forget).await {
+                Ok(loaded) => return Ok(loaded),
+                Err(refused) => refused,
+            };
+            let external = matches!(self.login.who, Who::External(_));
+            ask.attempt += 1;
+            self.tell_if_lost(&refused.error, &held).await;
+            match refused.remedy {
+                Remedy::NewToken if !self.login.is_guest() => {
+                    held.reject();
+                    if !new_token || (external && held.renewed) {
+                        return Err(self.explained(refused.error));
+                    }
+                    new_token = false;
+                    held = self.proof(ask).await?;
+                }
+                Remedy::NewIdentity | Remedy::NewIdentityIfStored if reset && self.may_reset(&refused, &held).await => {
+                    reset = false;
+                    ask.forget = true;
+                    if let Who::Developer { .. } = self.login.who {
+                        // An outage in the middle of the recovery must not end it: the next exchange goes on with it.
+                        self.settled.change(|known| known.lost = true);
+                        new_token = false;
+                        held.reject();
+                        held = self.proof(ask).await?;
+                    } else {
+                        self.identity.refresh_now().await?;
+                    }
+                }
+                _ => return Err(self.explained(refused.error)),
+            }
+        }
+    }
+
+    async fn tell_if_lost(&self, error: &Error, held: &Held) {
+        let shown = held.identity.clone().or_else(|| self.known_identity());
+        let shown = shown.or_else(|| self.identity.current().map(|id| IdentityId::clone(&id)));
+        let (Some(gone), Some(identity_id)) = (Gone::of(error), shown) else {
+            return;
+        };
+        // A guest that was linked is not lost.
+        let linked = self.login.is_guest()
+            && matches!(gone, Gone::Forbidden)
+            && self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt);
+        if !linked {
+            self.tell(EventKind::IdentityLost { identity_id });
+        }
+    }
+
+    /// Whether the refusal is one that another identity mends, and the app's policy lets us look for it.
+    async fn may_reset(&self, refused: &Refused, held: &Held) -> bool {
+        let known = self.settled.known();
+        let settled = known.outcome.is_some();
+        match &self.login.who {
+            Who::Guest => {
+                let recreates = self.core.identity_policy == IdentityPolicy::Recreate;
+                match Gone::of(&refused.error) {
+                    Some(Gone::NotFound) => recreates,
+                    // It was shown to somebody who may have linked it: then this is nobody's guest any more.
+                    Some(Gone::Forbidden) => {
+                        recreates || self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt)
+                    }
+                    None => false,
+                }
+            }
+            Who::External(_) if refused.remedy == Remedy::NewIdentityIfStored => {
+                !settled && self.stored().await.is_ok_and(|stored| stored.is_some())
+            }
+            // The login may be somebody else's by now, who would take over the session.
+            Who::External(_) if settled && Gone::of(&refused.error).is_none() => held.person.is_surely(&known.person),
+            Who::External(_) => true,
+            Who::Developer { .. } => refused.remedy == Remedy::NewIdentity,
+            Who::SignedOut | Who::Decided(_) => false,
+        }
+    }
+
+    /// An external login whose token is refused for good has to be made anew.
+    fn explained(&self, error: Error) -> Error {
+        let expired = error
+            .causes()
+            .first()
+            .is_some_and(|cause| cause.kind == CauseKind::TokenExpired);
+        if expired && matches!(self.login.who, Who::External(_)) {
+            error.sign_in_again()
+        } else {
+            error
+        }
+    }
+
+    async fn attempt(self: &Arc<Self>, held: &mut Held, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
+        let known = self.settled.known();
+        let settled = known.outcome.is_some();
+        let foreign = held.identity.is_some() && held.identity != known.identity;
+        if settled && ((foreign && !recovering) || held.person.differs_from(&known.person)) {
+            held.reject();
+            return Err(changed(self.supplier()).into());
+        }
+        let shown = match (&held.identity, known.identity) {
+            (Some(id), _) => id.clone(),
+            (None, Some(known)) if !recovering => known,
+            (None, known) => {
+                if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering {
+                    self.set_expected(self.stored().await?, Expected::Remembered);
+                    if let Some(offer) = self.core.guest.offer().await? {
+                        return self.linking(held, offer).await;
+                    }
+                }
+                let id = IdentityId::clone(&*self.identity.get().await?);
+                if let (Who::External(_), Some(newest)) = (&self.login.who, self.proof.current()) {
+                    *held = Held::clone(&newest);
+                }
+                id
+            }
+        };
+        held.mark_sent();
+        let exchanged = self.core.trade(&shown, &held.proof, &self.login).await?;
+        Ok(self.adopt(exchanged, &shown, held, recovering).await?)
+    }
+
+    /// Who supplies what Cognito is shown.
+    fn supplier(&self) -> &'static str {
+        match self.login.who {
+            Who::External(_) => "the logins provider",
+            _ => "the backend",
+        }
+    }
+
+    /// Shows a guest's id together with external logins: Cognito makes the guest the user, or merges it into who the user is.
+    async fn linking(self: &Arc<Self>, held: &Held, offer: Offer) -> Result<Loaded<Snapshot>, Refused> {
+        let (cells, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
+        held.mark_sent();
+        let exchanged = to_its_end(self.core.with_deadline(async move {
+            let refused = match cells.core.trade(offer.id(), &proof, &cells.login).await {
+                Ok(exchanged) => {
+                    offer.linked().await;
+                    return Ok(Ok(exchanged));
+                }
+                Err(refused) => refused,
+            };
+            let recreates = cells.core.identity_policy == IdentityPolicy::Recreate;
+            let said_why = refused.error.code().is_some() && !refused.error.is_retryable();
+            match Gone::of(&refused.error) {
+                Some(_) if recreates => offer.linked().await,
+                Some(Gone::NotFound) => offer.untouched(),
+                // It is about the login, not about the guest.
+                None if said_why && refused.remedy != Remedy::NewIdentity && cells.core.flow.is_one_call() => {
+                    offer.untouched();
+                }
+                // There is no answer, or none that says what was done.
+                _ => drop(offer),
+            }
+            Ok(Err(refused))
+        }))
+        .await??;
+        self.set_expected(Some(guest.clone()), Expected::Before);
+        Ok(self.adopt(exchanged, &guest, held, true).await?)
+    }
+
+    /// Takes what the service answered as the session's, or refuses it as somebody else's.
+    async fn adopt(
+        &self,
+        exchanged: Exchanged,
+        shown: &IdentityId,
+        held: &Held,
+        recovering: bool,
+    ) -> Result<Loaded<Snapshot>, Error> {
+        let now = self.core.clock.now();
+        let known = self.settled.known();
+        let id = exchanged.identity_id.clone();
+        let differs = known.outcome.is_some() && !recovering && known.identity.as_ref() != Some(&id);
+        // A developer's token is one identity's, from the first exchange on.
+        if differs || held.identity.as_ref().is_some_and(|own| *own != id) {
+            return Err(changed("Cognito"));
+        }
+        if self.login.is_guest() && id != *shown {
+            drop(
+                self.core
+                    .guest
+                    .minted(Some(shown), id.clone(), &self.core.sleep)
+                    .await?,
+            );
+        }
+        self.remember(&id).await;
+        let expires = Expiry::received(now, exchanged.expiration, exchanged.server_date);
+        let mut news = Vec::new();
+        self.settled
+            .change(|known| news = known.adopt(&id, held.person.clone(), expires));
+        news.into_iter().for_each(|what| self.tell(what));
+        let pin = (self.epoch != UNPINNED).then(|| sdk::Pinned {
+            provider: self.core.id(),
+            epoch: self.epoch,
+        });
+        let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
+        tracing::debug!(identity_id = ?id, lifetime = ?expires.life(), epoch = self.epoch, "credentials received");
+        Ok(Loaded {
+            value: Snapshot::new(id, credentials, pin),
+            expires: Some(expires),
+        })
+    }
+
+    /// Remembers a named person's identity. A store that fails is reported, and does not keep anybody from signing in.
+    async fn remember(&self, id: &IdentityId) {
+        let Some(slot) = &self.remembered else { return };
+        match slot.get().await {
+            Ok(before) if before.as_ref() != Some(id) => slot.put(before.as_ref(), Some(id)).await,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the user's identity is not remembered"),
+        }
+    }
+}
+
+/// How an identity is gone, by the service's own words.
+enum Gone {
+    NotFound,
+    /// It has logins of which none was shown, or was merged into another one.
+    Forbidden,
+}
+
+impl Gone {
+    fn of(error: &Error) -> Option<Self> {
+        let forbidden = |cause: &Cause| cause.kind == CauseKind::IdentityForbidden;
+        match error.kind() {
+            ErrorKind::IdentityNotFound => Some(Self::NotFound),
+            _ => error
+                .causes()
+                .first()
+                .filter(|cause| forbidden(cause))
+                .map(|_| Self::Forbidden),
+        }
+    }
+}
+
+fn why(reason: Reason) -> RefreshReason {
+    match reason {
+        Reason::FirstUse => RefreshReason::FirstUse,
+        Reason::Expiring => RefreshReason::Expiring,
+        Reason::Invalidated => RefreshReason::Invalidated,
+        Reason::Forced => RefreshReason::Forced,
+    }
+}
+
+fn changed(who: &str) -> Error {
+    Error::new(ErrorKind::IdentityChanged, format!("{who} answered with another identity than the session's"))
+        .with_hint("is somebody else signed in at the backend by now (a cookie jar that changed hands)? call switch_to for the new user")
+}
+
+/// Runs a cell's load, unless the session is gone.
+fn load<T: Send + 'static>(
+    cells: &Weak<Cells>,
+    load: impl FnOnce(Arc<Cells>) -> BoxFuture<'static, Result<Loaded<T>, Error>>,
+) -> BoxFuture<'static, Result<Loaded<T>, Error>> {
+    match cells.upgrade() {
+        Some(cells) => load(cells),
+        None => futures_util::future::ready(Err(Error::ended())).boxed(),
+    }
+}

@@ -1,0 +1,109 @@
+//! The identity id of guests and of external logins: from the guest slot, the store, or `GetId`. A developer's comes with the proof.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+
+use super::Cells;
+use super::proof::{Ask, Held};
+use crate::client::guest::to_its_end;
+use crate::client::login::Who;
+use crate::client::session::Expected;
+use crate::error::Error;
+use crate::ids::IdentityId;
+use crate::logins::Logins;
+use crate::refresh::{Failure, Loaded};
+use crate::service::Proof;
+use crate::service::refusal::Remedy;
+
+impl Cells {
+    /// `forced`: the one that is known is lost.
+    pub(super) async fn load_identity(self: Arc<Self>, forced: bool) -> Result<Loaded<IdentityId>, Error> {
+        let value = match &self.login.who {
+            Who::Guest => self.guest_identity(forced).await?,
+            Who::External(_) => match self.known_identity() {
+                Some(known) if !forced => known,
+                _ => match self.stored().await? {
+                    Some(stored) if !forced => stored,
+                    _ => self.external_identity().await?,
+                },
+            },
+            Who::Developer { backend, .. } => {
+                let request = self.request(Ask::FIRST, None, Logins::new());
+                let cheap = self.hook(async { backend.get_identity_id(&request).await }.boxed());
+                match cheap.await? {
+                    Some(id) => id,
+                    None => self.proof(Ask::FIRST).await?.identity.ok_or_else(Error::ended)?,
+                }
+            }
+            Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
+        };
+        Ok(Loaded { value, expires: None })
+    }
+
+    pub(super) async fn guest_identity(self: &Arc<Self>, forced: bool) -> Result<IdentityId, Error> {
+        let remembered = self.core.guest.take().await?.id;
+        self.set_expected(remembered.clone(), Expected::Remembered);
+        let refused = forced.then(|| {
+            self.known_identity()
+                .or_else(|| self.identity.current().map(|id| (*id).clone()))
+        });
+        let refused = refused.flatten();
+        if let Some(id) = remembered.filter(|id| Some(id) != refused.as_ref()) {
+            return Ok(id);
+        }
+        let cells = Arc::clone(self);
+        // A guest that Cognito has made for us is not lost because somebody signs in meanwhile.
+        to_its_end(self.core.with_deadline(async move {
+            let (core, account_id) = (&cells.core, cells.login.account_id.as_deref());
+            let _turn = core.guest.turn().await;
+            match core.guest.peek().await? {
+                Some(another) if Some(&another) != refused.as_ref() => Ok(another),
+                lost => {
+                    let new = core.service.get_id(None, account_id).await?;
+                    core.guest.minted(lost.as_ref(), new, &core.sleep).await
+                }
+            }
+        }))
+        .await
+    }
+
+    /// Who the external logins are, from Cognito.
+    pub(super) async fn external_identity(&self) -> Result<IdentityId, Error> {
+        // In an exchange it is the map at hand, which is not asked for again.
+        let at_hand = self
+            .proof
+            .current()
+            .filter(|held| !held.is_rejected() && !held.is_over(&self.core));
+        let mut held = match at_hand {
+            Some(held) => Held::clone(&held),
+            None => self.proof(Ask::FIRST).await?,
+        };
+        loop {
+            let Proof::External(logins) = &*held.proof else {
+                return Err(Error::ended());
+            };
+            let refused = match self
+                .core
+                .service
+                .get_id(Some(logins), self.login.account_id.as_deref())
+                .await
+            {
+                Ok(id) => return Ok(id),
+                Err(refused) => refused,
+            };
+            if refused.remedy == Remedy::NewToken {
+                held.reject();
+            }
+            if refused.remedy != Remedy::NewToken || held.renewed {
+                return Err(self.explained(refused.error));
+            }
+            held = self
+                .proof(Ask {
+                    attempt: 2,
+                    ..Ask::FIRST
+                })
+                .await?;
+        }
+    }
+}

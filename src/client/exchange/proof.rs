@@ -1,0 +1,236 @@
+//! The proof: the logins that are shown to Cognito, from a developer's backend or from who supplies external ones.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::Cells;
+use crate::client::Core;
+use crate::client::guest::to_its_end;
+use crate::client::login::Who;
+use crate::client::person::Person;
+use crate::client::session::Expected;
+use crate::clock::Expiry;
+use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider};
+use crate::error::{Error, ErrorKind};
+use crate::ids::IdentityId;
+use crate::logins::Logins;
+use crate::refresh::{Failure, Loaded};
+use crate::service::Proof;
+use crate::token::RefreshReason;
+
+/// A token with less life left is not used again: Cognito would refuse it while it is on its way.
+const TOKEN_MARGIN: Duration = Duration::from_secs(60);
+
+/// The logins that were supplied last.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) proof: Arc<Proof>,
+    /// Whose the backend says it is.
+    pub(super) identity: Option<IdentityId>,
+    /// `None`: the token does not say.
+    pub(super) expires: Option<Expiry>,
+    /// Whom the tokens are about, as far as they can be read.
+    pub(super) person: Person,
+    /// It was asked for because another one was rejected.
+    pub(super) renewed: bool,
+    pub(super) used: Arc<Used>,
+}
+
+/// What has become of a proof.
+#[derive(Default)]
+pub(super) struct Used {
+    /// Cognito has seen it.
+    pub(super) sent: AtomicBool,
+    /// It was refused, or is somebody else's: it is not shown again.
+    pub(super) rejected: AtomicBool,
+}
+
+/// For which purpose the next proof is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Ask {
+    pub(super) reason: RefreshReason,
+    pub(super) attempt: u32,
+    /// The identity that is known is not to be mentioned: the service says that it is gone.
+    pub(super) forget: bool,
+}
+
+impl Ask {
+    pub(super) const FIRST: Self = Self {
+        reason: RefreshReason::FirstUse,
+        attempt: 1,
+        forget: false,
+    };
+}
+
+impl Cells {
+    pub(super) async fn proof(&self, mut ask: Ask) -> Result<Held, Error> {
+        if let Who::Guest = self.login.who {
+            return Ok(Held::new(&self.core, Proof::Guest, None, ask));
+        }
+        let held = self.proof.current();
+        let demanded = matches!(ask.reason, RefreshReason::TokenRejected | RefreshReason::Forced);
+        if let Some(held) = held.as_ref().filter(|held| !demanded && held.serves(&self.core)) {
+            return Ok(Held::clone(held));
+        }
+        if held.as_ref().is_some_and(|held| held.is_rejected()) {
+            ask.reason = RefreshReason::TokenRejected;
+        }
+        *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = ask;
+        let fresh = if held.is_some() || demanded {
+            self.proof.refresh_now().await
+        } else {
+            self.proof.get().await
+        };
+        fresh.map(|held| Held::clone(&held))
+    }
+
+    pub(super) async fn load_proof(self: Arc<Self>) -> Result<Loaded<Held>, Error> {
+        let ask = *self.ask.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = match &self.login.who {
+            Who::Developer { backend, external } => {
+                let logins = match external {
+                    Some(external) => self.hook(async { external.logins(ask.reason).await }.boxed()).await?,
+                    None => Logins::new(),
+                };
+                self.developer(Arc::clone(backend), ask, logins).await?
+            }
+            Who::External(provider) => {
+                let logins = self.hook(async { provider.logins(ask.reason).await }.boxed()).await?;
+                if logins.is_empty() {
+                    return Err(Error::new(ErrorKind::SignedOut, "the logins provider has no logins")
+                        .with_hint("an empty logins map would make a guest of the user; switch_to(Login::guest()) does that on purpose"));
+                }
+                Held::new(&self.core, Proof::External(logins), None, ask)
+            }
+            Who::Guest | Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
+        };
+        // By the engine's clock it never expires: that it is worth one more exchange is decided when one is due.
+        Ok(Loaded {
+            value: held,
+            expires: None,
+        })
+    }
+
+    async fn developer(
+        self: &Arc<Self>,
+        backend: Arc<dyn DeveloperIdentityProvider>,
+        ask: Ask,
+        logins: Logins,
+    ) -> Result<Held, Error> {
+        let first = self.settled.known().outcome.is_none();
+        if first {
+            match self.stored().await {
+                Ok(stored) => self.set_expected(stored, Expected::Remembered),
+                // The backend says who it is; that the store cannot be read is no reason to keep the user out.
+                Err(error) => tracing::warn!(%error, "what is remembered of the user cannot be read"),
+            }
+        }
+        let offer = if first { self.core.guest.offer().await? } else { None };
+        let request = self.request(ask, offer.as_ref(), logins);
+        let answer = match offer {
+            None => {
+                let answer = self.hook(async { backend.refresh(&request).await }.boxed()).await?;
+                self.check(&answer)?;
+                answer
+            }
+            Some(offer) => {
+                let cells = Arc::clone(self);
+                to_its_end(self.core.with_deadline(async move {
+                    let answer = cells.hook(async { backend.refresh(&request).await }.boxed()).await?;
+                    // An answer that is not to be believed says nothing of the guest either.
+                    cells.check(&answer)?;
+                    cells.set_expected(Some(offer.id().clone()), Expected::Before);
+                    if answer.identity_id() == offer.id() {
+                        offer.linked().await;
+                    } else {
+                        offer.untouched();
+                    }
+                    Ok(answer)
+                }))
+                .await?
+            }
+        };
+        let (identity_id, token) = answer.into_parts();
+        let issuer_host = self.core.issuer_host_of(&token);
+        let proof = Proof::Developer { issuer_host, token };
+        Ok(Held::new(&self.core, proof, Some(identity_id), ask))
+    }
+
+    /// Finds a mix-up before it is sent: as far as the token can be read, it has to be this pool's and the identity's.
+    fn check(&self, answer: &DeveloperIdentity) -> Result<(), Error> {
+        let pool = &self.core.pool;
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidResponse, message));
+        if answer.identity_id().region() != pool.region() {
+            return wrong(format!(
+                "the backend's identity is of region {}, the pool of {}",
+                answer.identity_id().region(),
+                pool.region()
+            ));
+        }
+        let Some(claims) = answer.token().unverified_claims() else {
+            return Ok(());
+        };
+        match (claims.aud.as_deref(), claims.sub.as_deref()) {
+            (Some(aud), _) if aud != pool.as_str() => {
+                wrong(format!("the backend's token is for another pool: {aud}, not {pool}"))
+            }
+            (_, Some(sub)) if sub != answer.identity_id().as_str() => {
+                wrong("the backend's token is for another identity than the one it names".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn new(core: &Core, proof: Proof, identity: Option<IdentityId>, ask: Ask) -> Self {
+        let expires_at = match &proof {
+            Proof::Guest => None,
+            Proof::Developer { token, .. } => token.unverified_claims().and_then(|claims| claims.expires_at()),
+            Proof::External(logins) => logins.expires_at(),
+        };
+        let expires = expires_at.map(|at| Expiry::received(core.clock.now(), at, None));
+        Self {
+            person: Person::of(&proof, &core.pool),
+            proof: Arc::new(proof),
+            identity,
+            expires,
+            renewed: ask.reason == RefreshReason::TokenRejected,
+            used: Arc::default(),
+        }
+    }
+
+    /// Whether it is worth an exchange. One that was just received always is, whatever the local clock says; an external
+    /// login is asked for afresh each time.
+    pub(super) fn serves(&self, core: &Core) -> bool {
+        let (sent, over) = (self.used.sent.load(Ordering::Relaxed), self.is_over(core));
+        let worth = if sent {
+            matches!(*self.proof, Proof::Developer { .. }) && self.expires.is_some() && !over
+        } else {
+            // It was over on arrival: by a clock that is wrong, most likely.
+            !over || self.expires.is_some_and(|expiry| expiry.life().is_zero())
+        };
+        worth && !self.is_rejected()
+    }
+
+    pub(super) fn is_over(&self, core: &Core) -> bool {
+        self.expires
+            .is_some_and(|expiry| expiry.remaining(core.clock.now()) <= TOKEN_MARGIN.min(expiry.life() / 4))
+    }
+
+    /// Cognito is about to see it.
+    pub(super) fn mark_sent(&self) {
+        self.used.sent.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn reject(&self) {
+        self.used.rejected.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_rejected(&self) -> bool {
+        self.used.rejected.load(Ordering::Relaxed)
+    }
+}

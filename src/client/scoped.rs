@@ -1,0 +1,182 @@
+//! Sessions of many users at once. Each is one user's for good, and keeps the user's credentials and nothing else: the cells of an
+//! exchange are made for the exchange, and the token goes with them.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use aws_smithy_async::rt::sleep::SharedAsyncSleep;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::exchange::{Cells, Snapshot, UNPINNED};
+use super::session::{SessionState, Settled};
+use super::{CognitoCredentialsProviderBuilder, Core, Login, NEXT_EPOCH, Session, Shared};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::refresh::{AtHand, LoadRequest, Loaded, Outlook, RefreshCache, Setup, Source, WeakCache};
+
+/// What the sessions have in common.
+pub(crate) struct ScopedSessions {
+    core: Arc<Core>,
+    setup: Arc<Setup>,
+}
+
+/// Whose credentials they are.
+pub(crate) trait Principal: Send + Sync + 'static {
+    /// The sessions that the user's is one of.
+    fn sessions(&self) -> &ScopedSessions;
+
+    /// How the user signs in, asked for each exchange.
+    fn login(self: &Arc<Self>) -> Login;
+
+    /// An exchange has ended; `first` if there were no credentials before.
+    fn exchanged(&self, first: bool, result: Result<(), &Error>);
+}
+
+/// The exchanges of one user.
+struct Exchanges<P> {
+    of: Arc<P>,
+    cache: WeakCache<Snapshot, Error>,
+}
+
+impl<P: Principal> Source<Snapshot, Error> for Exchanges<P> {
+    fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<Snapshot>, Error>> {
+        let of = Arc::clone(&self.of);
+        let known = self.cache.current().map(|snapshot| snapshot.identity_id.clone());
+        let first = known.is_none();
+        let core = Arc::clone(&of.sessions().core);
+        let cells = Cells::new(core, of.login(), UNPINNED, Settled::already(known));
+        async move {
+            let loaded = cells.exchange(request).await?;
+            of.exchanged(first, Ok(()));
+            Ok(loaded)
+        }
+        .boxed()
+    }
+
+    fn failed(&self, error: &Error) {
+        self.of.exchanged(self.cache.current().is_none(), Err(error));
+    }
+}
+
+/// One user's credentials, kept fresh. Clones share them.
+#[derive(Clone)]
+pub(crate) struct ScopedCredentials(RefreshCache<Snapshot, Error>);
+
+/// A session that somebody may still hold.
+pub(crate) struct WeakSession(Weak<Shared>);
+
+impl ScopedSessions {
+    pub(crate) fn new(builder: CognitoCredentialsProviderBuilder) -> Result<Self, Error> {
+        let core = Arc::new(builder.core()?);
+        let setup = Setup::new(core.policy.clone(), core.clock.clone(), Some(core.sleep.clone()));
+        Ok(Self { core, setup })
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
+    pub(crate) fn sleep(&self) -> &SharedAsyncSleep {
+        &self.core.sleep
+    }
+
+    /// Credentials of a user, to be loaded when they are asked for.
+    pub(crate) fn credentials<P: Principal>(&self, of: &Arc<P>) -> ScopedCredentials {
+        ScopedCredentials(RefreshCache::sharing(Arc::clone(&self.setup), |cache| {
+            Arc::new(Exchanges {
+                of: Arc::clone(of),
+                cache,
+            })
+        }))
+    }
+
+    /// A session that serves `credentials`.
+    pub(crate) fn session(&self, credentials: &ScopedCredentials) -> Session {
+        self.start(Some(credentials.0.clone()), None)
+    }
+
+    /// A session that answers with `error` alone.
+    pub(crate) fn closed(&self, error: Error) -> Session {
+        self.start(None, Some(error))
+    }
+
+    fn start(&self, credentials: Option<RefreshCache<Snapshot, Error>>, closed: Option<Error>) -> Session {
+        let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
+        let shared = Shared {
+            core: Arc::clone(&self.core),
+            at_hand: credentials.as_ref().map_or_else(AtHand::empty, AtHand::of),
+            current: ArcSwap::new(state(epoch, credentials, closed)),
+            switching: Mutex::new(None),
+        };
+        Session {
+            shared: Arc::new(shared),
+            epoch,
+        }
+    }
+}
+
+/// The login is of no use to a session that serves what it was given.
+fn state(epoch: u64, credentials: Option<RefreshCache<Snapshot, Error>>, closed: Option<Error>) -> Arc<SessionState> {
+    Arc::new(SessionState {
+        epoch,
+        login: Login::signed_out(),
+        cells: None,
+        credentials,
+        closed,
+    })
+}
+
+impl ScopedCredentials {
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
+    pub(crate) fn outlook(&self) -> Outlook {
+        self.0.outlook()
+    }
+
+    /// See [`RefreshCache::refresh_ahead`].
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "for the refresher, which is a task")
+    )]
+    pub(crate) fn refresh_ahead(&self) -> bool {
+        self.0.refresh_ahead()
+    }
+}
+
+impl Session {
+    /// From now on everybody who holds the session gets `error`, those who wait included.
+    pub(crate) fn close(&self, error: Error) {
+        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.shared.install(state(self.epoch, None, Some(error))));
+        drop(switching);
+    }
+
+    /// Whether anybody has it besides whoever asks.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSession {
+        WeakSession(Arc::downgrade(&self.shared))
+    }
+}
+
+impl WeakSession {
+    pub(crate) fn upgrade(&self) -> Option<Session> {
+        let shared = self.0.upgrade()?;
+        let epoch = shared.current.load().epoch;
+        Some(Session { shared, epoch })
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}

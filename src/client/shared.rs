@@ -1,0 +1,262 @@
+//! [`Shared`]: which session is in force, what it serves, and how another takes its place.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+
+use super::events::EventKind;
+use super::exchange::{Cells, Snapshot};
+use super::login::{Login, Who};
+use super::memory::Slot;
+use super::session::{SessionState, Settled};
+use super::{Core, PROVIDER_NAME, hook};
+use crate::error::Error;
+use crate::ids::IdentityId;
+use crate::refresh::{self, AtHand, Failure};
+use crate::store::Swapped;
+
+/// What provider and sessions share: the one pointer to the session in force.
+pub(super) struct Shared {
+    pub(super) core: Arc<Core>,
+    pub(super) current: ArcSwap<SessionState>,
+    /// What the session in force serves, for hits. Changed under the lock of `switching`.
+    pub(super) at_hand: AtHand<Snapshot>,
+    /// Asked when there is nothing fresh: see [`Login::decided_by`]. Its lock orders the changes of the pointer.
+    pub(super) switching: Mutex<Option<Decide>>,
+}
+
+pub(super) type Decide = Arc<dyn Fn() -> Login + Send + Sync>;
+
+/// The numbers of sessions, over all providers: an operation that is pinned to one is never taken for another's.
+pub(super) static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
+
+impl Shared {
+    /// A hit: one pointer and a look at the clock.
+    #[inline]
+    pub(super) fn hit<R>(&self, bound: Option<u64>, read: impl FnOnce(Option<&Snapshot>) -> R) -> R {
+        self.at_hand.read(&self.core.clock, |snapshot| {
+            read(snapshot.filter(|snapshot| snapshot.serves(bound)))
+        })
+    }
+
+    /// Makes hits of what `state` serves, if it is still in force.
+    fn keep_at_hand(&self, state: &Arc<SessionState>, served: &refresh::Served<Snapshot>) {
+        if self.at_hand.is(served) {
+            return;
+        }
+        let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&self.current.load(), state) {
+            self.at_hand.put(served);
+        }
+    }
+
+    /// Waits for credentials of the session in force, or of the one that the caller is bound to. Whoever waits while the pointer
+    /// moves gets `SessionEnded`: neither the old nor the new user's.
+    pub(super) async fn serve(
+        &self,
+        bound: Option<u64>,
+    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
+        self.serve_from(bound, false).await
+    }
+
+    pub(super) async fn serve_from(
+        &self,
+        bound: Option<u64>,
+        forced: bool,
+    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
+        let mut state = self.in_force(bound)?;
+        loop {
+            let result = state.obtain(forced).await;
+            let now = self.current.load();
+            if now.epoch != state.epoch {
+                return Err(Error::ended());
+            }
+            if !Arc::ptr_eq(&now, &state) {
+                // `clear_credentials`: the same login, with empty cells.
+                state = Arc::clone(&now);
+                continue;
+            }
+            let snapshot = result?;
+            self.keep_at_hand(&state, &snapshot);
+            return Ok((state, snapshot));
+        }
+    }
+
+    /// The session in force, after asking the app's closure where there is one.
+    fn in_force(&self, bound: Option<u64>) -> Result<Arc<SessionState>, Error> {
+        if hook::is_inside(self.core.id()) {
+            return Err(Error::reentered());
+        }
+        self.decide();
+        let state = self.current.load_full();
+        if bound.is_some_and(|epoch| epoch != state.epoch) {
+            Err(Error::ended())
+        } else {
+            Ok(state)
+        }
+    }
+
+    /// Asks the closure of [`Login::decided_by`] and switches if its answer is another login.
+    fn decide(&self) {
+        let decide = self.switching.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(decide) = decide else { return };
+        let in_force = self.current.load();
+        if in_force
+            .credentials
+            .as_ref()
+            .is_some_and(|credentials| credentials.peek(|_| ()).is_some())
+        {
+            return;
+        }
+        // Not kept while the app's code runs.
+        drop(in_force);
+        let login = decided(&decide);
+        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let decides_still = switching.as_ref().is_some_and(|current| Arc::ptr_eq(current, &decide));
+        if decides_still && !self.current.load().login.is_same_as(&login) {
+            self.replace(switching, Some(decide), login, Arc::default());
+        }
+    }
+
+    pub(super) async fn identity_id(&self, bound: Option<u64>) -> Result<IdentityId, Error> {
+        let mut state = self.in_force(bound)?;
+        loop {
+            let result = match &state.cells {
+                None if state.credentials.is_some() => Ok(None),
+                None => return Err(state.nobody()),
+                Some(cells) => cells.identity_id().await,
+            };
+            let now = self.current.load_full();
+            if now.epoch != state.epoch {
+                return Err(Error::ended());
+            }
+            if Arc::ptr_eq(&now, &state) {
+                return match result? {
+                    Some(id) => Ok(id),
+                    None => Ok(self.serve(Some(state.epoch)).await?.1.identity_id.clone()),
+                };
+            }
+            state = now;
+        }
+    }
+
+    pub(super) fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {
+        self.hit(bound, |snapshot| match snapshot {
+            Some(snapshot) => future::ProvideCredentials::ready(Ok(snapshot.hand_out())),
+            None => future::ProvideCredentials::new(async move {
+                let (_, snapshot) = self.serve(bound).await.map_err(CredentialsError::from)?;
+                Ok(snapshot.hand_out())
+            }),
+        })
+    }
+
+    pub(super) fn invalidate_signer(&self, access_key_id: &str) -> bool {
+        let state = self.current.load();
+        state
+            .credentials
+            .as_ref()
+            .is_some_and(|credentials| credentials.invalidate(|snapshot| snapshot.has_key(access_key_id)))
+    }
+
+    /// Puts a session for `login` in the place of the one in force, and gives the lock back.
+    pub(super) fn replace(
+        &self,
+        mut switching: MutexGuard<'_, Option<Decide>>,
+        decide: Option<Decide>,
+        login: Login,
+        settled: Arc<Settled>,
+    ) -> Arc<SessionState> {
+        let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
+        *switching = decide;
+        let was_out = self.current.load().login.is_signed_out();
+        let state = self.install(state(&self.core, login, epoch, settled));
+        // A listener's waker is anybody's code.
+        drop(switching);
+        if state.login.is_signed_out() && !was_out {
+            self.core.events.publish(epoch, EventKind::SignedOut);
+        }
+        state
+    }
+
+    /// A new session with the login of `old`, if that is still in force, and without what the slot remembers.
+    #[allow(clippy::type_complexity, reason = "an `impl Future` has no other name")]
+    pub(super) fn begin_anew(
+        &self,
+        old: &SessionState,
+        slot: Option<Arc<Slot>>,
+    ) -> Result<
+        (
+            Arc<SessionState>,
+            Option<impl Future<Output = Result<Swapped, Error>> + use<>>,
+        ),
+        Error,
+    > {
+        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.current.load().epoch != old.epoch {
+            return Err(Error::ended());
+        }
+        let id = slot.as_ref().and_then(|slot| slot.in_memory());
+        let stored = slot.zip(id).and_then(|(slot, id)| slot.swap(Some(&id), None));
+        let decide = switching.clone();
+        let state = self.replace(switching, decide, old.login.clone(), Arc::default());
+        Ok((state, stored))
+    }
+
+    /// Under the lock of `switching`.
+    pub(super) fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
+        let old = self.current.swap(Arc::clone(&state));
+        // First the new one in force, then the news to those who wait for the old one.
+        old.end();
+        self.at_hand.clear();
+        tracing::debug!(epoch = state.epoch, login = ?state.login, "session in force");
+        state
+    }
+}
+
+/// What the app's closure answers. One that panics, or hands the question on, has decided nothing.
+pub(super) fn decided(decide: &Decide) -> Login {
+    std::panic::catch_unwind(AssertUnwindSafe(|| decide())).unwrap_or_else(|_| Login::decided_by(Login::signed_out))
+}
+
+pub(super) fn state(core: &Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> Arc<SessionState> {
+    let cells = match login.who {
+        Who::SignedOut | Who::Decided(_) => None,
+        _ => Some(Cells::new(Arc::clone(core), login.clone(), epoch, settled)),
+    };
+    let credentials = cells.as_ref().map(Cells::credentials);
+    Arc::new(SessionState {
+        epoch,
+        login,
+        cells,
+        credentials,
+        closed: None,
+    })
+}
+
+/// What an SDK client is given: the provider, or a session of it.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) shared: Arc<Shared>,
+    pub(super) bound: Option<u64>,
+}
+
+impl ProvideCredentials for Served {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        self.shared.provide(self.bound)
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(PROVIDER_NAME).field("session", &self.bound).finish()
+    }
+}

@@ -1,0 +1,142 @@
+//! How a [`TokenVendor`] is made.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::cache::{Cache, Variant};
+use super::guest_link::GuestClaims;
+use super::rate_limit::Bucket;
+use super::request::PrincipalTags;
+use super::setup::{Setup, setup_methods};
+use super::{Inner, TokenVendor};
+use crate::clock::{Clock, Timer};
+use crate::error::Error;
+use crate::service::{IdentityService, sleep_impl, time_source};
+use crate::token::TokenDuration;
+
+/// Builds a [`TokenVendor`]: see [`TokenVendor::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct TokenVendorBuilder {
+    pub(super) setup: Setup,
+    duration: TokenDuration,
+    capacity: usize,
+    min_remaining: Duration,
+    per_second: Option<NonZeroU32>,
+    max_wait: Duration,
+    personal_user_ids: bool,
+    guest_claims: Option<GuestClaims>,
+    account_id: Option<String>,
+}
+
+impl TokenVendorBuilder {
+    pub(super) fn new(setup: Setup) -> Self {
+        Self {
+            setup,
+            duration: TokenDuration::DEFAULT,
+            capacity: 10_000,
+            min_remaining: Duration::from_secs(300),
+            per_second: NonZeroU32::new(50),
+            max_wait: Duration::from_secs(1),
+            personal_user_ids: false,
+            guest_claims: None,
+            account_id: None,
+        }
+    }
+
+    setup_methods!();
+
+    /// How long vended tokens live, unless a [`VendRequest`](crate::server::VendRequest) says otherwise. By default 15 minutes, as the
+    /// service has it. A leaked token can be exchanged that long; a longer one does not make credentials live longer.
+    pub fn token_duration(mut self, duration: TokenDuration) -> Self {
+        self.duration = duration;
+        self
+    }
+
+    /// How many tokens are kept, by default 10 000 (1 to 2 kB each); 0 turns the cache off, so that each vend is a request of
+    /// its own.
+    pub fn cache_capacity(mut self, tokens: usize) -> Self {
+        self.capacity = tokens;
+        self
+    }
+
+    /// How much of a token's life has to be left for it to be vended again, by default 5 minutes. Half of its life is always
+    /// enough.
+    pub fn min_remaining(mut self, remaining: Duration) -> Self {
+        self.min_remaining = remaining;
+        self
+    }
+
+    /// How many requests per second this process makes at most, as many at once after a pause; `None` for no limit.
+    ///
+    /// By default 50, the quota for `GetOpenIdTokenForDeveloperIdentity` that AWS publishes for an account and region (200 in
+    /// older editions of the guide). The quota is shared by all pools and processes of the account: with `n` instances, set an
+    /// `n`th of it.
+    pub fn requests_per_second(mut self, limit: impl Into<Option<NonZeroU32>>) -> Self {
+        self.per_second = limit.into();
+        self
+    }
+
+    /// How long a caller waits for its turn before it is refused with [`ErrorKind::Throttled`](crate::ErrorKind::Throttled),
+    /// by default 1 s.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = wait;
+        self
+    }
+
+    /// Allows user ids that look like an e-mail address or like JSON. They stand in clear in every token and in CloudTrail.
+    pub fn allow_personal_user_ids(mut self) -> Self {
+        self.personal_user_ids = true;
+        self
+    }
+
+    /// Allows guests to be linked, by tickets that `claims` makes: see [`TokenVendor::link_guest`].
+    pub fn guest_claims(mut self, claims: GuestClaims) -> Self {
+        self.guest_claims = Some(claims);
+        self
+    }
+
+    /// The AWS account of the pool, for [`TokenVendor::required_iam_policy`] alone. By default the policy leaves it open (`*`).
+    pub fn account_id(mut self, account_id: impl Into<String>) -> Self {
+        self.account_id = Some(account_id.into());
+        self
+    }
+
+    /// Makes the vendor. No request is made; [`TokenVendor::ready`] makes one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration): a pool id or provider name that cannot be one, no
+    /// SdkConfig, one without credentials, without an HTTP client or a way to wait.
+    pub fn build(self) -> Result<TokenVendor, Error> {
+        let service = self.setup.service()?;
+        let app = self.setup.app()?;
+        let clock = Clock::new(time_source(Some(app)));
+        let exchange = IdentityService::new(self.setup.pool()?, &self.setup.settings, Some(app))?;
+        Ok(TokenVendor {
+            inner: Arc::new(Inner {
+                service,
+                exchange,
+                defaults: Variant {
+                    duration: self.duration,
+                    tags: PrincipalTags::new(),
+                },
+                cache: Cache::new(self.capacity),
+                min_remaining: self.min_remaining,
+                bucket: self.per_second.map(Bucket::new),
+                max_wait: self.max_wait,
+                personal_user_ids: self.personal_user_ids,
+                guest_claims: self.guest_claims,
+                denied: super::deny_list::Denied::default(),
+                ready: Mutex::default(),
+                account_id: self.account_id,
+                settings: self.setup.settings.clone(),
+                app: app.clone(),
+                started: clock.now(),
+                clock,
+                timer: Timer::new(Some(sleep_impl(Some(app))?)),
+            }),
+        })
+    }
+}
