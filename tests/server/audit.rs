@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use crate::vendor_stage::{Stage, user};
+use crate::stage::{Stage, user};
 use cognito_identity_pool::server::{AUDIT_TARGET, GuestClaim, PrincipalTags, VendRequest};
 use secrecy::ExposeSecret;
 
