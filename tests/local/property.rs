@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
 
 const SEQUENCES: u32 = 10_000;
-const PROVIDER: &str = "login.client()";
+const PROVIDER: &str = "login.app";
 const PUBLIC: [&str; 2] = ["accounts.google.com", "login.example.org"];
 const ISSUER: &str = "cognito-identity.amazonaws.com";
 
