@@ -9,7 +9,12 @@ mod clock;
 pub mod developer;
 pub mod error;
 #[cfg(any(doc, doctest))]
-#[cfg(all(feature = "classic-flow", feature = "http-backend", feature = "local", feature = "verify"))]
+#[cfg(all(
+    feature = "classic-flow",
+    feature = "http-backend",
+    feature = "local",
+    feature = "verify"
+))]
 pub mod guide;
 pub mod ids;
 pub mod logins;
