@@ -8,6 +8,14 @@ pub mod client;
 mod clock;
 pub mod developer;
 pub mod error;
+#[cfg(any(doc, doctest))]
+#[cfg(all(
+    feature = "classic-flow",
+    feature = "http-backend",
+    feature = "local",
+    feature = "verify"
+))]
+pub mod guide;
 pub mod ids;
 pub mod logins;
 pub mod refresh;
