@@ -141,7 +141,7 @@ impl SignedService {
         let request_id = output.request_id().map(str::to_owned);
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
-            .map_err(|_| invalid(OPERATION, "an invalid token"))?;
+            .map_err(|_| invalid(OPERATION, "a malformed token"))?;
         // An emulator's opaque token says nothing.
         if let Some(claims) = token.unverified_claims() {
             if claims.sub.as_ref().is_some_and(|sub| sub != identity_id.as_str()) {
@@ -197,7 +197,7 @@ impl SignedService {
                 let users = output.developer_user_identifier_list.unwrap_or_default();
                 let users = users
                     .into_iter()
-                    .map(|user| DeveloperUserId::new(user).map_err(|_| invalid(OPERATION, "an invalid user id")));
+                    .map(|user| DeveloperUserId::new(user).map_err(|_| invalid(OPERATION, "a malformed user id")));
                 Ok(Some((users.collect::<Result<_, _>>()?, output.next_token)))
             }
             Err(error) if no_such_thing(&error) => Ok(None),

@@ -404,9 +404,9 @@ fn every_row_can_be_reached_and_says_what_it_means() {
     assert!(seen.len() > 45);
 }
 
-// ---- TROUBLESHOOTING.md ----
+// ---- the troubleshooting guide ----
 
-const TROUBLESHOOTING: &str = include_str!("../../../TROUBLESHOOTING.md");
+const TROUBLESHOOTING: &str = include_str!("../../../docs/troubleshooting.md");
 
 /// All variants, as the compiler knows them.
 macro_rules! all {
