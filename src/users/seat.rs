@@ -9,7 +9,7 @@ use super::metrics::Counters;
 use super::options::UserOptions;
 use super::{Inner, TARGET};
 use crate::client::Login;
-use crate::client::scoped::{Principal, ScopedSessions};
+use crate::client::user_sessions::{Principal, UserSessions};
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::ids::DeveloperUserId;
@@ -23,7 +23,7 @@ pub(super) struct Seat {
 
 /// What seats share. Apart from [`Inner`], which owns them.
 pub(super) struct Shared {
-    pub(super) sessions: ScopedSessions,
+    pub(super) sessions: UserSessions,
     pub(super) vendor: TokenVendor,
     pub(super) counters: Counters,
     pub(super) max_wait: Duration,
@@ -48,7 +48,7 @@ impl Seat {
 }
 
 impl Principal for Seat {
-    fn sessions(&self) -> &ScopedSessions {
+    fn sessions(&self) -> &UserSessions {
         &self.shared.sessions
     }
 
