@@ -36,8 +36,8 @@ use self::current_session::{BoundProvider, CurrentSession, NEXT_EPOCH, decided, 
 use self::identity_state::IdentityState;
 use self::login::Who;
 use crate::error::Error;
-use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
-use crate::refresh::AtHand;
+use crate::ids::{IdentityId, IdentityPoolId, IntoId};
+use crate::refresh::HotValue;
 
 pub use self::builder::CognitoCredentialsProviderBuilder;
 #[cfg(feature = "classic-flow")]
@@ -90,12 +90,8 @@ pub struct CognitoCredentialsProvider {
 
 impl CognitoCredentialsProvider {
     /// Starts building a provider for an identity pool: its id, or text that is to be one.
-    pub fn builder<P>(identity_pool_id: P) -> CognitoCredentialsProviderBuilder
-    where
-        P: TryInto<IdentityPoolId>,
-        InvalidId: From<P::Error>,
-    {
-        CognitoCredentialsProviderBuilder::new(identity_pool_id.try_into().map_err(InvalidId::from))
+    pub fn builder(identity_pool_id: impl IntoId<IdentityPoolId>) -> CognitoCredentialsProviderBuilder {
+        CognitoCredentialsProviderBuilder::new(identity_pool_id.into_id())
     }
 
     fn start(context: Context, login: Login) -> Self {
@@ -106,7 +102,7 @@ impl CognitoCredentialsProvider {
             current: Arc::new(CurrentSession {
                 context,
                 in_force,
-                at_hand: AtHand::empty(),
+                hot: HotValue::empty(),
                 switching: Mutex::new(None),
             }),
         };

@@ -19,7 +19,7 @@ use super::reentrancy;
 use super::remembered_ids::RememberedId;
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
-use crate::refresh::{self, AtHand, Failure, RefreshCache};
+use crate::refresh::{self, Failure, HotValue, RefreshCache};
 use crate::store::Swapped;
 
 /// What provider and sessions share: the one pointer to the session in force.
@@ -27,7 +27,7 @@ pub(super) struct CurrentSession {
     pub(super) context: Arc<Context>,
     pub(super) in_force: ArcSwap<SessionState>,
     /// What the session in force serves, for hits. Changed under the lock of `switching`.
-    pub(super) at_hand: AtHand<Snapshot>,
+    pub(super) hot: HotValue<Snapshot>,
     /// Asked when there is nothing fresh: see [`Login::decided_by`]. Its lock orders the changes of the pointer.
     pub(super) switching: Mutex<Option<Decide>>,
 }
@@ -46,19 +46,19 @@ impl CurrentSession {
     /// A hit: one pointer and a look at the clock.
     #[inline]
     pub(super) fn hit<R>(&self, bound: Option<u64>, read: impl FnOnce(Option<&Snapshot>) -> R) -> R {
-        self.at_hand.read(&self.context.clock, |snapshot| {
+        self.hot.read(&self.context.clock, |snapshot| {
             read(snapshot.filter(|snapshot| snapshot.serves(bound)))
         })
     }
 
     /// Makes hits of what `state` serves, if it is still in force.
-    fn keep_at_hand(&self, state: &Arc<SessionState>, served: &refresh::Served<Snapshot>) {
-        if self.at_hand.is(served) {
+    fn keep_hot(&self, state: &Arc<SessionState>, served: &refresh::Cached<Snapshot>) {
+        if self.hot.is(served) {
             return;
         }
         let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&self.in_force.load(), state) {
-            self.at_hand.put(served);
+            self.hot.put(served);
         }
     }
 
@@ -67,7 +67,7 @@ impl CurrentSession {
     pub(super) async fn serve(
         &self,
         bound: Option<u64>,
-    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
+    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
         self.serve_from(bound, false).await
     }
 
@@ -75,7 +75,7 @@ impl CurrentSession {
         &self,
         bound: Option<u64>,
         forced: bool,
-    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
+    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
         let mut state = self.look_up(bound)?;
         loop {
             let result = state.obtain(forced).await;
@@ -89,7 +89,7 @@ impl CurrentSession {
                 continue;
             }
             let snapshot = result?;
-            self.keep_at_hand(&state, &snapshot);
+            self.keep_hot(&state, &snapshot);
             return Ok((state, snapshot));
         }
     }
@@ -219,7 +219,7 @@ impl CurrentSession {
         let old = self.in_force.swap(Arc::clone(&state));
         // First the new one in force, then the news to those who wait for the old one.
         old.end();
-        self.at_hand.clear();
+        self.hot.clear();
         tracing::debug!(epoch = state.epoch, login = ?state.login, "session in force");
         state
     }
@@ -238,7 +238,7 @@ pub(super) struct SessionState {
 
 impl SessionState {
     /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
-    pub(super) async fn obtain(&self, forced: bool) -> Result<refresh::Served<Snapshot>, Error> {
+    pub(super) async fn obtain(&self, forced: bool) -> Result<refresh::Cached<Snapshot>, Error> {
         match &self.credentials {
             None => Err(self.nobody()),
             Some(credentials) if forced => credentials.refresh_now().await,

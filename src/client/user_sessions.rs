@@ -19,7 +19,7 @@ use super::pin::UNPINNED;
 use super::session::Session;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::refresh::{AtHand, LoadRequest, Loaded, Outlook, RefreshCache, Setup, Source, WeakCache};
+use crate::refresh::{CacheStatus, HotValue, LoadRequest, Loaded, RefreshCache, Setup, Source, WeakCache};
 
 /// What the sessions have in common.
 pub(crate) struct UserSessions {
@@ -119,7 +119,7 @@ impl UserSessions {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         let current = CurrentSession {
             context: Arc::clone(&self.context),
-            at_hand: credentials.as_ref().map_or_else(AtHand::empty, AtHand::of),
+            hot: credentials.as_ref().map_or_else(HotValue::empty, HotValue::of),
             in_force: ArcSwap::new(state(epoch, credentials, closed)),
             switching: Mutex::new(None),
         };
@@ -146,8 +146,8 @@ impl UserSessionCredentials {
         not(feature = "rt-tokio"),
         allow(dead_code, reason = "for the refresher, which is a task")
     )]
-    pub(crate) fn outlook(&self) -> Outlook {
-        self.0.outlook()
+    pub(crate) fn status(&self) -> CacheStatus {
+        self.0.status()
     }
 
     /// See [`RefreshCache::refresh_ahead`].
