@@ -28,22 +28,36 @@ pub(super) fn is_inside(provider: usize) -> bool {
         .unwrap_or(false)
 }
 
+struct Mark;
+
+impl Mark {
+    fn set(provider: usize) -> Self {
+        POLLED
+            .try_with(|polled| polled.borrow_mut().push(provider))
+            .unwrap_or_default();
+        Self
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        POLLED
+            .try_with(|polled| _ = polled.borrow_mut().pop())
+            .unwrap_or_default();
+    }
+}
+
+/// Calls the app's code, marked with the provider that it serves.
+pub(super) fn marked<R>(provider: usize, call: impl FnOnce() -> R) -> R {
+    let _mark = Mark::set(provider);
+    call()
+}
+
 impl<T> Future for Hook<'_, T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        struct Unmark;
-        impl Drop for Unmark {
-            fn drop(&mut self) {
-                POLLED
-                    .try_with(|polled| _ = polled.borrow_mut().pop())
-                    .unwrap_or_default();
-            }
-        }
-        POLLED
-            .try_with(|polled| polled.borrow_mut().push(self.provider))
-            .unwrap_or_default();
-        let _unmark = Unmark;
+        let _mark = Mark::set(self.provider);
         self.call.as_mut().poll(cx)
     }
 }

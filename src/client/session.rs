@@ -10,6 +10,7 @@ use aws_types::SdkConfig;
 use super::current_session::{BoundProvider, CurrentSession};
 use super::identity_cache;
 use super::identity_state::{IdentityOutcome, SignIn};
+use super::login_status::LoginStatus;
 use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::refresh::Failure;
@@ -47,7 +48,8 @@ impl Session {
         self.current.epoch() == self.epoch
     }
 
-    /// Waits for the first exchange and tells what became of the identity. Afterwards it answers at once.
+    /// Waits for the first exchange and tells what became of the identity. Afterwards it answers at once, for as long as the
+    /// session is in force, whatever the credentials are worth by then.
     ///
     /// # Errors
     ///
@@ -57,14 +59,32 @@ impl Session {
     ///
     /// Dropping the future leaves the exchange to others.
     pub async fn ready(&self) -> Result<SignIn, Error> {
+        if let Some(done) = self.current.signed_in(self.epoch) {
+            return Ok(done);
+        }
         let (state, snapshot) = self.current.serve(Some(self.epoch)).await?;
         match &state.caches {
             Some(caches) => caches.sign_in().ok_or_else(Error::ended),
             None => Ok(SignIn {
                 identity_id: snapshot.identity_id.clone(),
                 outcome: IdentityOutcome::Created,
+                not_stored: None,
             }),
         }
+    }
+
+    /// What is known of the session without asking anybody; `None` once it has ended.
+    ///
+    /// ```no_run
+    /// # use cognito_identity_pool::Session;
+    /// # fn example(session: &Session) {
+    /// let left = session.status().and_then(|status| status.expires_at);
+    /// println!("the credentials end at {left:?}");
+    /// # }
+    /// ```
+    pub fn status(&self) -> Option<LoginStatus> {
+        let status = self.current.status();
+        (status.epoch == self.epoch).then_some(status)
     }
 
     /// The user's identity id, from what is known if possible, else by the cheapest call there is.
