@@ -22,6 +22,15 @@ pub struct SignIn {
     pub not_stored: Option<Error>,
 }
 
+/// By identity and outcome; errors cannot be compared.
+impl PartialEq for SignIn {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity_id == other.identity_id && self.outcome == other.outcome
+    }
+}
+
+impl Eq for SignIn {}
+
 /// What became of the identity that was expected: a guest's that was offered for linking, or the one that was remembered for the
 /// person.
 #[derive(Debug, Clone, PartialEq, Eq)]
