@@ -1,0 +1,143 @@
+//! An AWS service on a socket of its own: it writes down by whom each request was signed, gives out roles to whoever asks, and fails
+//! when it is told to.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use aws_config::SdkConfig;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use cognito_identity_pool::LocalIdentityPool;
+
+use crate::common::script::no_pause;
+
+/// What to do when a request arrives; it is answered with a 503 afterwards.
+pub type Action = Box<dyn FnOnce() + Send>;
+
+/// A request, as the service saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    pub operation: String,
+    /// The `x-number` header, if it was sent.
+    pub number: Option<usize>,
+    /// The identity whose credentials signed it, `role of` that identity, or the access key if it is nobody's here.
+    pub by: String,
+}
+
+#[derive(Clone)]
+pub struct AnyService {
+    url: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pool: LocalIdentityPool,
+    seen: Mutex<Vec<Signed>>,
+    /// Access key of a role -> who assumed it.
+    roles: Mutex<HashMap<String, String>>,
+    actions: Mutex<VecDeque<Action>>,
+    /// Every n-th `GetCallerIdentity` fails. 0: none does.
+    fails_each: std::sync::atomic::AtomicUsize,
+}
+
+impl AnyService {
+    pub async fn start(pool: &LocalIdentityPool) -> Self {
+        let shared = Arc::new(Shared {
+            pool: pool.clone(),
+            seen: Mutex::default(),
+            roles: Mutex::default(),
+            actions: Mutex::default(),
+            fails_each: Default::default(),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let routes = axum::Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { url, shared }
+    }
+
+    /// For clients of the service: over its socket, with no pause between attempts.
+    pub fn config(&self, base: &SdkConfig) -> SdkConfig {
+        let mut config = base.to_builder();
+        config.set_http_client(None);
+        config.endpoint_url(&self.url).retry_config(no_pause()).build()
+    }
+
+    /// The next `GetCallerIdentity` fails with a 503, after `action`.
+    pub fn fail_once_and(&self, action: impl FnOnce() + Send + 'static) {
+        self.shared.actions.lock().unwrap().push_back(Box::new(action));
+    }
+
+    pub fn fail_each(&self, nth: usize) {
+        self.shared.fails_each.store(nth, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub fn seen(&self) -> Vec<Signed> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// By whom the requests of an operation were signed, in order.
+    pub fn signers(&self, operation: &str) -> Vec<String> {
+        let seen = self.seen();
+        let of_it = seen.into_iter().filter(|seen| seen.operation == operation);
+        of_it.map(|seen| seen.by).collect()
+    }
+
+    /// By whom the `GetCallerIdentity`s were signed.
+    pub fn calls(&self) -> Vec<String> {
+        self.signers("GetCallerIdentity")
+    }
+}
+
+pub fn role_of(identity: &str) -> String {
+    format!("role of {identity}")
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
+    let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap());
+    let signer = header("authorization")
+        .split_once("Credential=")
+        .map_or("nobody", |(_, rest)| rest.split('/').next().unwrap());
+    let role = shared.roles.lock().unwrap().get(signer).cloned();
+    let by = role
+        .or_else(|| shared.pool.identity_of(signer))
+        .unwrap_or_else(|| signer.to_owned());
+    let form = String::from_utf8_lossy(&body);
+    let operation = form
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("Action="))
+        .unwrap_or_default()
+        .to_owned();
+    let count = {
+        let mut seen = shared.seen.lock().unwrap();
+        seen.push(Signed {
+            operation: operation.clone(),
+            number: header("x-number").parse().ok(),
+            by: by.clone(),
+        });
+        seen.len()
+    };
+    if operation == "AssumeRole" {
+        let key = format!("ASIAROLE{count:012}");
+        shared.roles.lock().unwrap().insert(key.clone(), role_of(&by));
+        let answer = format!(
+            "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>{key}</AccessKeyId>\
+             <SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken>\
+             <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+        );
+        return (StatusCode::OK, answer);
+    }
+    let action = shared.actions.lock().unwrap().pop_front();
+    let each = shared.fails_each.load(std::sync::atomic::Ordering::SeqCst);
+    let fails = action.is_some() || (each > 0 && count % each == 0);
+    if let Some(action) = action {
+        action();
+    }
+    if fails {
+        return (StatusCode::SERVICE_UNAVAILABLE, String::new());
+    }
+    let answer = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:sts::123456789012:assumed-role/r/s</Arn>\
+                  <UserId>u</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+    (StatusCode::OK, answer.to_owned())
+}
