@@ -41,7 +41,7 @@ use self::session::Settled;
 use self::shared::{NEXT_EPOCH, Served, Shared, decided, state};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
+use crate::ids::{IdentityId, IdentityPoolId, IntoId};
 use crate::refresh::{self, AtHand, Failure, Load, RefreshCache, RefreshPolicy};
 use crate::service::IdentityService;
 use crate::store::StoreKey;
@@ -165,12 +165,8 @@ impl Core {
 
 impl CognitoCredentialsProvider {
     /// Starts building a provider for an identity pool: its id, or text that is to be one.
-    pub fn builder<P>(identity_pool_id: P) -> CognitoCredentialsProviderBuilder
-    where
-        P: TryInto<IdentityPoolId>,
-        InvalidId: From<P::Error>,
-    {
-        CognitoCredentialsProviderBuilder::new(identity_pool_id.try_into().map_err(InvalidId::from))
+    pub fn builder(identity_pool_id: impl IntoId<IdentityPoolId>) -> CognitoCredentialsProviderBuilder {
+        CognitoCredentialsProviderBuilder::new(identity_pool_id.into_id())
     }
 
     fn start(core: Core, login: Login) -> Self {

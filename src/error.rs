@@ -137,7 +137,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The causes that [`Error::causes`] and [`explain`](crate::explain) know. Each has an entry in TROUBLESHOOTING.md.
+/// The causes that [`Error::causes`] and [`explain`](crate::explain) know. Each has an entry in
+/// the [troubleshooting guide](https://docs.rs/cognito-identity-pool/latest/cognito_identity_pool/guide/troubleshooting/).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CauseKind {

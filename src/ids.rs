@@ -40,6 +40,27 @@ impl From<InvalidId> for Error {
     }
 }
 
+/// What builders take where they need an id: the id, a reference to it, or text, which is checked when the builder builds.
+///
+/// ```
+/// # use cognito_identity_pool::{CognitoCredentialsProvider, IdentityPoolId};
+/// let id = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd")?;
+/// let text = id.to_string();
+/// CognitoCredentialsProvider::builder(&text);
+/// CognitoCredentialsProvider::builder(text);
+/// CognitoCredentialsProvider::builder(&id);
+/// CognitoCredentialsProvider::builder(id);
+/// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
+/// ```
+pub trait IntoId<Id> {
+    /// The id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId`] for text that cannot be one.
+    fn into_id(self) -> Result<Id, InvalidId>;
+}
+
 /// What `REGION:GUID` ids have in common (`IdentityPoolId` and `IdentityId` in the API reference):
 /// 1..=55 characters, `[\w-]+:[0-9a-f-]+`.
 fn check_region_guid(what: &'static str, value: &str) -> Result<(), InvalidId> {
@@ -135,6 +156,36 @@ macro_rules! string_id {
             type Error = InvalidId;
             fn try_from(value: &$name) -> Result<Self, InvalidId> {
                 Ok(value.clone())
+            }
+        }
+
+        impl IntoId<Self> for $name {
+            fn into_id(self) -> Result<Self, InvalidId> {
+                Ok(self)
+            }
+        }
+
+        impl IntoId<$name> for &$name {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                Ok(self.clone())
+            }
+        }
+
+        impl IntoId<$name> for &str {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                $name::new(self)
+            }
+        }
+
+        impl IntoId<$name> for String {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                $name::new(self)
+            }
+        }
+
+        impl IntoId<$name> for &String {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                $name::new(self.as_str())
             }
         }
 

@@ -4,10 +4,10 @@
 //! misunderstanding in one is not repeated, and hidden, in the other.
 
 mod admin;
+mod answer;
 mod builder;
 mod client;
 mod clock;
-mod core;
 mod directory;
 mod faults;
 mod http;
@@ -16,6 +16,7 @@ mod logins;
 mod model;
 mod operations;
 mod pool;
+mod pool_service;
 mod pools;
 mod pools_file;
 mod record;

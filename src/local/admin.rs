@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::Deserialize;
 
-use super::core::Core;
 use super::faults::LocalFault;
+use super::pool_service::PoolService;
 use super::wire;
 
 const PATH: &str = "/_local/faults";
@@ -39,7 +39,7 @@ fn once() -> usize {
 const MAX_COUNT: usize = 10_000;
 
 /// Answers a request to the admin path, and only such.
-pub(super) fn answer(core: &Core, request: &Request<Bytes>) -> Option<Response<Bytes>> {
+pub(super) fn answer(service: &PoolService, request: &Request<Bytes>) -> Option<Response<Bytes>> {
     if request.uri().path() != PATH {
         return None;
     }
@@ -48,7 +48,7 @@ pub(super) fn answer(core: &Core, request: &Request<Bytes>) -> Option<Response<B
         .get(TOKEN)
         .map(|token| token.as_bytes())
         .unwrap_or_default();
-    let known = aws_lc_rs::constant_time::verify_slices_are_equal(token, core.settings.admin_token.as_bytes());
+    let known = aws_lc_rs::constant_time::verify_slices_are_equal(token, service.settings.admin_token.as_bytes());
     if known.is_err() {
         return Some(text(
             403,
@@ -57,12 +57,12 @@ pub(super) fn answer(core: &Core, request: &Request<Bytes>) -> Option<Response<B
     }
     Some(match *request.method() {
         Method::DELETE => {
-            core.faults.clear();
+            service.faults.clear();
             text(200, "")
         }
         Method::POST => match serde_json::from_slice::<Order>(request.body())
             .ok()
-            .and_then(|order| plan(core, order))
+            .and_then(|order| plan(service, order))
         {
             Some(()) => text(200, ""),
             None => text(400, "no such fault"),
@@ -75,9 +75,9 @@ fn text(status: u16, text: &'static str) -> Response<Bytes> {
     wire::response(status, "text/plain", text)
 }
 
-fn plan(core: &Core, order: Order) -> Option<()> {
+fn plan(service: &PoolService, order: Order) -> Option<()> {
     if let Some(offset) = order.clock_offset {
-        core.faults.set_clock_offset(offset);
+        service.faults.set_clock_offset(offset);
     }
     let Some(fault) = &order.fault else {
         return order.clock_offset.map(drop);
@@ -99,7 +99,8 @@ fn plan(core: &Core, order: Order) -> Option<()> {
         },
         _ => return None,
     };
-    core.faults
+    service
+        .faults
         .next_n_of(&order.operation?, order.count.min(MAX_COUNT), fault);
     Some(())
 }

@@ -12,11 +12,11 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use super::core::{Core, Options, Settings};
 use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::Issuers;
 use super::pool::LocalIdentityPool;
+use super::pool_service::{Options, PoolService, Settings};
 use super::pools::{Pool, PoolSettings, State};
 use super::record::{LocalRequest, Records};
 use super::roles::{LocalRole, Roles};
@@ -383,7 +383,7 @@ impl LocalIdentityPoolBuilder {
             cors: self.cors,
             admin_token: uuid::Uuid::new_v4().to_string(),
         };
-        let core = Arc::new(Core {
+        let service = Arc::new(PoolService {
             settings,
             options: self.options,
             roles: self.registered,
@@ -397,8 +397,8 @@ impl LocalIdentityPoolBuilder {
             time: self.time,
             state: Mutex::new(state),
         });
-        let server = Server::start(Arc::clone(&core), self.port).map_err(LocalPoolError::Listen)?;
-        Ok(LocalIdentityPool::new(core, server, pool_id))
+        let server = Server::start(Arc::clone(&service), self.port).map_err(LocalPoolError::Listen)?;
+        Ok(LocalIdentityPool::new(service, server, pool_id))
     }
 }
 

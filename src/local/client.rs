@@ -13,18 +13,18 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 
-use super::core::Core;
+use super::pool_service::PoolService;
 
 /// Reaches the pool from within the process, whatever the endpoint.
 #[derive(Clone)]
 pub(super) struct InProcess {
-    core: Arc<Core>,
+    service: Arc<PoolService>,
     sleep: Option<SharedAsyncSleep>,
 }
 
 impl InProcess {
-    pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, sleep: None }
+    pub(super) fn new(service: Arc<PoolService>) -> Self {
+        Self { service, sleep: None }
     }
 }
 
@@ -38,7 +38,7 @@ impl HttpClient for InProcess {
     fn http_connector(&self, _settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         // A late answer is late by the client's own sleep, so that virtual time works.
         SharedHttpConnector::new(Self {
-            core: Arc::clone(&self.core),
+            service: Arc::clone(&self.service),
             sleep: components.sleep_impl(),
         })
     }
@@ -46,7 +46,7 @@ impl HttpClient for InProcess {
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let Self { core, sleep } = self.clone();
+        let Self { service, sleep } = self.clone();
         HttpConnectorFuture::new(async move {
             let request = request
                 .try_into_http1x()
@@ -56,7 +56,7 @@ impl HttpConnector for InProcess {
                 .bytes()
                 .ok_or_else(|| ConnectorError::user("the local pool takes no streamed body".into()))?;
             let request = http::Request::from_parts(parts, Bytes::copy_from_slice(body));
-            let response = core
+            let response = service
                 .respond(&request, sleep)
                 .await
                 .map_err(|cut| ConnectorError::io(cut.into()))?;

@@ -175,11 +175,11 @@ impl std::error::Error for Cut {}
 /// same faults.
 #[derive(Clone, Debug, Default)]
 pub struct LocalFaults {
-    inner: Arc<Inner>,
+    shared: Arc<PlannedFaults>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct PlannedFaults {
     plan: Mutex<Plan>,
     /// Seconds.
     offset: AtomicI64,
@@ -229,7 +229,7 @@ impl LocalFaults {
 
     /// Moves the service's clock away from the client's, in seconds; negative for a service that is behind.
     pub fn set_clock_offset(&self, seconds: i64) {
-        self.inner.offset.store(seconds, Ordering::Relaxed);
+        self.shared.offset.store(seconds, Ordering::Relaxed);
     }
 
     /// Nothing goes wrong any more, and the clocks agree.
@@ -244,7 +244,7 @@ impl LocalFaults {
     }
 
     pub(super) fn clock_offset(&self) -> i64 {
-        self.inner.offset.load(Ordering::Relaxed)
+        self.shared.offset.load(Ordering::Relaxed)
     }
 
     /// The fault that this request meets.
@@ -265,7 +265,7 @@ impl LocalFaults {
     }
 
     fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
-        self.inner.plan.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

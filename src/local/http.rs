@@ -21,8 +21,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::core::Core;
 use super::faults::Cut;
+use super::pool_service::PoolService;
 use super::rules::Rule;
 use super::wire;
 
@@ -39,8 +39,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `core` on a port of 127.0.0.1, any free one for 0.
-    pub(super) fn start(core: Arc<Core>, port: u16) -> io::Result<Self> {
+    /// Serves `service` on a port of 127.0.0.1, any free one for 0.
+    pub(super) fn start(service: Arc<PoolService>, port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -53,7 +53,7 @@ impl Server {
                     // The sender is never used: it is dropped.
                     tokio::select! {
                         _ = stopped => {}
-                        () = accept(core, listener) => {}
+                        () = accept(service, listener) => {}
                     }
                 });
             })?;
@@ -62,7 +62,7 @@ impl Server {
 }
 
 /// Accepts until it is dropped, and its connections with it.
-async fn accept(core: Arc<Core>, listener: TcpListener) {
+async fn accept(service: Arc<PoolService>, listener: TcpListener) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
@@ -80,16 +80,16 @@ async fn accept(core: Arc<Core>, listener: TcpListener) {
         while connections.try_join_next().is_some() {}
         // Without it, a small answer waits for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
-        let core = Arc::clone(&core);
-        connections.spawn(serve(core, stream));
+        let service = Arc::clone(&service);
+        connections.spawn(serve(service, stream));
     }
 }
 
 /// Serves one connection until it ends.
-async fn serve(core: Arc<Core>, stream: TcpStream) {
-    let service = service_fn(move |request| {
-        let core = Arc::clone(&core);
-        async move { respond(&core, request).await }
+async fn serve(service: Arc<PoolService>, stream: TcpStream) {
+    let answer = service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move { respond(&service, request).await }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -97,7 +97,7 @@ async fn serve(core: Arc<Core>, stream: TcpStream) {
         .half_close(true)
         // Head and body in one buffer, hence in one write.
         .writev(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), answer);
     let Err(error) = (&mut connection).await else { return };
     tracing::debug!(%error, "a connection ended early");
     let mut stream = connection.into_parts().io.into_inner();
@@ -110,7 +110,7 @@ async fn serve(core: Arc<Core>, stream: TcpStream) {
 }
 
 /// Answers one request.
-async fn respond(core: &Core, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
+async fn respond(service: &PoolService, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
     if !host_is_local(&request) {
         // A page of the internet whose name was pointed at this machine.
         return Ok(close(wire::response(
@@ -125,7 +125,7 @@ async fn respond(core: &Core, request: Request<Incoming>) -> Result<Response<Ful
     Ok(match body {
         Ok(Ok(body)) => {
             let request = Request::from_parts(parts, body.to_bytes());
-            core.respond(&request, Some(sleep)).await?.map(Full::new)
+            service.respond(&request, Some(sleep)).await?.map(Full::new)
         }
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             close(wire::refused(&Rule::BodyTooLarge.refuse(&[&MAX_BODY])))
@@ -173,7 +173,7 @@ mod tests {
         let (server, _) = listener.accept().await.unwrap();
         client.write_all(begins.as_bytes()).await.unwrap();
         let started = Instant::now();
-        let serving = tokio::spawn(serve(Arc::clone(pool.core()), server));
+        let serving = tokio::spawn(serve(Arc::clone(pool.service()), server));
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         serving.await.unwrap();

@@ -10,7 +10,7 @@ use aws_smithy_async::time::SharedTimeSource;
 use base64_simd::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-use super::core::seconds;
+use super::clock::seconds;
 use super::tokens::{Algorithm, Jwt, KeyRing};
 
 /// The prefix of a simulated access token, which real ones have as opaquely.
@@ -25,11 +25,11 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// Clones are the same issuer. Its tokens are signed with the key that is published with this crate.
 #[derive(Clone)]
 pub struct LocalIssuer {
-    inner: Arc<Inner>,
+    provider: Arc<Provider>,
 }
 
-struct Inner {
-    provider: String,
+struct Provider {
+    name: String,
     audience: String,
     amr: AmrForm,
     opaque: bool,
@@ -52,7 +52,7 @@ pub(super) enum AmrForm {
 impl fmt::Debug for LocalIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalIssuer")
-            .field("provider", &self.inner.provider)
+            .field("provider", &self.provider.name)
             .finish_non_exhaustive()
     }
 }
@@ -80,8 +80,8 @@ impl LocalIssuer {
         let keys = KeyRing::new(&provider, false)?;
         let unavailable = AtomicBool::new(false);
         Some(Self {
-            inner: Arc::new(Inner {
-                provider,
+            provider: Arc::new(Provider {
+                name: provider,
                 audience,
                 amr,
                 opaque,
@@ -94,7 +94,7 @@ impl LocalIssuer {
 
     /// The key of the logins map under which its tokens are passed.
     pub fn provider_name(&self) -> &str {
-        &self.inner.provider
+        &self.provider.name
     }
 
     /// A token for the subject `sub`, good for an hour.
@@ -107,8 +107,8 @@ impl LocalIssuer {
         LocalToken {
             issuer: self.clone(),
             sub: sub.to_owned(),
-            aud: Some(self.inner.audience.clone()),
-            iss: format!("https://{}", self.inner.provider),
+            aud: Some(self.provider.audience.clone()),
+            iss: format!("https://{}", self.provider.name),
             lifetime: LIFETIME,
             claims: Map::new(),
             forged: false,
@@ -117,20 +117,20 @@ impl LocalIssuer {
 
     /// Whether the provider answers; while it does not, Cognito says ExternalServiceException.
     pub fn set_unavailable(&self, unavailable: bool) {
-        self.inner.unavailable.store(unavailable, Ordering::Relaxed);
+        self.provider.unavailable.store(unavailable, Ordering::Relaxed);
     }
 
     /// The third element of `amr` for a login of this provider, after the provider's own name.
     pub(super) fn amr(&self, sub: &str) -> String {
-        match &self.inner.amr {
-            AmrForm::Social => format!("{}:{sub}", self.inner.provider),
+        match &self.provider.amr {
+            AmrForm::Social => format!("{}:{sub}", self.provider.name),
             AmrForm::Oidc { arn } => format!("{arn}:OIDC:{sub}"),
-            AmrForm::UserPool => format!("{}:CognitoSignIn:{sub}", self.inner.provider),
+            AmrForm::UserPool => format!("{}:CognitoSignIn:{sub}", self.provider.name),
         }
     }
 
     pub(super) fn jwks(&self) -> Value {
-        self.inner.keys.jwks(Algorithm::Rs256)
+        self.provider.keys.jwks(Algorithm::Rs256)
     }
 
     /// The claims of `token`, if it is good now, `grace` seconds after its end still.
@@ -141,7 +141,7 @@ impl LocalIssuer {
         now: i64,
         grace: i64,
     ) -> Result<Map<String, Value>, Flaw> {
-        if self.inner.unavailable.load(Ordering::Relaxed) {
+        if self.provider.unavailable.load(Ordering::Relaxed) {
             return Err(Flaw::Unavailable);
         }
         // An access token of Facebook and others says nothing to its bearer; here a signed JWT is wrapped in one.
@@ -149,26 +149,26 @@ impl LocalIssuer {
             .strip_prefix(OPAQUE)
             .and_then(|rest| URL_SAFE_NO_PAD.decode_to_vec(rest).ok());
         let unwrapped = unwrapped.and_then(|bytes| String::from_utf8(bytes).ok());
-        let token = if self.inner.opaque {
+        let token = if self.provider.opaque {
             unwrapped.as_deref().ok_or(Flaw::NoToken)?
         } else {
             token
         };
         let jwt = Jwt::parse(token).ok_or(Flaw::NoToken)?;
-        if jwt.text("iss").strip_prefix("https://") != Some(&self.inner.provider) {
+        if jwt.text("iss").strip_prefix("https://") != Some(&self.provider.name) {
             return Err(Flaw::Issuer);
         }
         if !jwt.claims.contains_key("aud") {
             return Err(Flaw::MissingAudience);
         }
-        if !self.inner.keys.verify(&jwt, Algorithm::Rs256) {
+        if !self.provider.keys.verify(&jwt, Algorithm::Rs256) {
             return Err(Flaw::Signature);
         }
         if !audiences.is_empty() && !audiences.contains(&jwt.text("aud")) {
             return Err(Flaw::Audience);
         }
         if now >= jwt.exp().saturating_add(grace) {
-            return Err(if self.inner.opaque {
+            return Err(if self.provider.opaque {
                 Flaw::OpaqueExpired
             } else {
                 Flaw::Expired { exp: jwt.exp() }
@@ -237,7 +237,7 @@ impl LocalToken {
 
     /// The token. Empty if the key cannot sign, which no published key is.
     pub fn issue(self) -> String {
-        let Inner { keys, time, opaque, .. } = &*self.issuer.inner;
+        let Provider { keys, time, opaque, .. } = &*self.issuer.provider;
         let now = seconds(time.now());
         let mut claims = self.claims;
         let lifetime = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);

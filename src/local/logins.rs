@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::core::Core;
 use super::directory::Link;
 use super::issuers::Flaw;
+use super::pool_service::PoolService;
 use super::pools::Pool;
 use super::rules::{Refusal, Rule};
 use super::tokens::{Algorithm, Jwt};
@@ -31,11 +31,11 @@ pub(super) fn is_cognito_host(provider: &str) -> bool {
 }
 
 /// Whether a key of the logins map names a public provider, configured or not.
-pub(super) fn is_public(core: &Core, pool: &Pool, provider: &str) -> bool {
+pub(super) fn is_public(service: &PoolService, pool: &Pool, provider: &str) -> bool {
     SOCIAL.iter().any(|(name, _)| *name == provider)
         || provider.starts_with("cognito-idp.")
         || provider.starts_with("arn:")
-        || core.issuers.get(provider).is_some()
+        || service.issuers.get(provider).is_some()
         || audiences(pool, provider).is_some()
 }
 
@@ -83,7 +83,7 @@ pub(super) struct VerifiedLogin {
 
 /// Checks the token of a public provider.
 pub(super) fn verify(
-    core: &Core,
+    service: &PoolService,
     pool: &Pool,
     provider: &str,
     token: &str,
@@ -92,13 +92,13 @@ pub(super) fn verify(
     if is_cognito_host(provider) || Jwt::parse(token).is_some_and(|jwt| jwt.is_from_cognito()) {
         return Err(Rule::CognitoTokenPassed.into());
     }
-    if !is_public(core, pool, provider) {
+    if !is_public(service, pool, provider) {
         return Err(Rule::PublicProviderOnly.into());
     }
     let audiences = audiences(pool, provider).ok_or(Rule::UnsupportedProvider)?;
-    let issuer = core.issuers.get(provider).ok_or(Rule::BadTokenSignature)?;
+    let issuer = service.issuers.get(provider).ok_or(Rule::BadTokenSignature)?;
     let claims = issuer
-        .verify(token, &audiences, now, core.options.token_grace)
+        .verify(token, &audiences, now, service.options.token_grace)
         .map_err(|flaw| match flaw {
             Flaw::Unavailable => Rule::ExternalService.refuse(&[&provider]),
             Flaw::NoToken => Rule::InvalidToken.into(),
@@ -123,14 +123,14 @@ pub(super) fn verify(
 
 /// Checks all public logins of a map; one that is not good spoils it.
 pub(super) fn verify_all<'a>(
-    core: &Core,
+    service: &PoolService,
     pool: &Pool,
     logins: impl IntoIterator<Item = (&'a String, &'a String)>,
     now: i64,
 ) -> Result<Vec<VerifiedLogin>, Refusal> {
     logins
         .into_iter()
-        .map(|(provider, token)| verify(core, pool, provider, token, now))
+        .map(|(provider, token)| verify(service, pool, provider, token, now))
         .collect()
 }
 
@@ -209,17 +209,22 @@ impl CognitoToken {
 }
 
 /// Checks a token that Cognito itself issued.
-pub(super) fn verify_cognito(core: &Core, provider: &str, token: &str, now: i64) -> Result<CognitoToken, Refusal> {
+pub(super) fn verify_cognito(
+    service: &PoolService,
+    provider: &str,
+    token: &str,
+    now: i64,
+) -> Result<CognitoToken, Refusal> {
     let jwt = Jwt::parse(token)
         .filter(Jwt::is_from_cognito)
         .ok_or(Rule::NotACognitoToken)?;
     if jwt.text("iss").strip_prefix("https://") != Some(provider) {
         return Err(Rule::IssuerMismatch.into());
     }
-    if !core.keys.verify(&jwt, Algorithm::Rs512) {
+    if !service.keys.verify(&jwt, Algorithm::Rs512) {
         return Err(Rule::BadTokenSignature.into());
     }
-    if now >= jwt.exp().saturating_add(core.options.token_grace) {
+    if now >= jwt.exp().saturating_add(service.options.token_grace) {
         return Err(Rule::TokenExpired.refuse(&[&now, &jwt.exp()]));
     }
     Ok(CognitoToken::new(&jwt))

@@ -10,10 +10,11 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::core::{Core, epoch, seconds};
+use super::answer::Answer;
+use super::clock::{epoch, seconds};
 use super::model;
+use super::pool_service::PoolService;
 use super::record::LocalRequest;
-use super::respond::Answer;
 use super::rules::{Refusal, Rule};
 use super::shapes::Member;
 use super::tokens::{Algorithm, Issue};
@@ -92,13 +93,13 @@ pub(super) fn find(name: &str) -> Option<&'static Operation> {
 }
 
 /// A new id of the pool's region, for a pool or an identity.
-pub(super) fn new_id(core: &Core) -> String {
-    format!("{}:{}", core.settings.region, uuid::Uuid::new_v4())
+pub(super) fn new_id(service: &PoolService) -> String {
+    format!("{}:{}", service.settings.region, uuid::Uuid::new_v4())
 }
 
 /// One call of an operation.
 pub(super) struct Call<'a> {
-    pub(super) core: &'a Core,
+    pub(super) service: &'a PoolService,
     pub(super) record: &'a mut LocalRequest,
     input: Map<String, Value>,
     now: SystemTime,
@@ -106,7 +107,7 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(super) fn new(
-        core: &'a Core,
+        service: &'a PoolService,
         input: Map<String, Value>,
         now: SystemTime,
         record: &'a mut LocalRequest,
@@ -118,7 +119,7 @@ impl<'a> Call<'a> {
             record.logins = logins.keys().cloned().collect();
         }
         Self {
-            core,
+            service,
             record,
             input,
             now,
@@ -143,15 +144,15 @@ impl<'a> Call<'a> {
     }
 
     fn new_id(&self) -> String {
-        new_id(self.core)
+        new_id(self.service)
     }
 
     /// A signed OpenID token.
     fn token(&self, issue: Issue) -> Result<String, Refusal> {
-        let settings = &self.core.settings;
+        let settings = &self.service.settings;
         let pool_arn = settings.pool_arn(&issue.pool_id);
         let claims = issue.claims(&settings.issuer_host, pool_arn, self.seconds());
-        self.core
+        self.service
             .keys
             .sign(Algorithm::Rs512, &claims)
             .ok_or_else(|| Rule::Internal.refuse(&[&"the token could not be signed"]))

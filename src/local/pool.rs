@@ -16,11 +16,11 @@ use tokio::runtime::Handle;
 
 use super::builder::{LocalIdentityPoolBuilder, LocalPoolError};
 use super::client::InProcess;
-use super::core::Core;
 use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::{AmrForm, LocalIssuer};
 use super::logins;
+use super::pool_service::PoolService;
 use super::pools::{PoolSettings, UserPool};
 use super::record::LocalRequest;
 use super::rules::{self, FidelityRule, Refusal};
@@ -30,7 +30,7 @@ const LOCAL_APP: &str = "local-app";
 
 /// An identity pool, with STS, that runs in this process and refuses what Cognito refuses.
 ///
-/// It has two forms on one core: an HTTP server on 127.0.0.1 ([`endpoint_url`](Self::endpoint_url)), for any client in
+/// It has two forms of one service: an HTTP server on 127.0.0.1 ([`endpoint_url`](Self::endpoint_url)), for any client in
 /// any language, and an HTTP client to put into an `SdkConfig` ([`http_client`](Self::http_client)), without a socket.
 /// [`client_config`](Self::client_config) and [`backend_config`](Self::backend_config) carry the latter.
 ///
@@ -67,11 +67,11 @@ const LOCAL_APP: &str = "local-app";
 /// ```
 #[derive(Clone)]
 pub struct LocalIdentityPool {
-    inner: Arc<Inner>,
+    running: Arc<RunningPool>,
 }
 
-struct Inner {
-    core: Arc<Core>,
+struct RunningPool {
+    service: Arc<PoolService>,
     server: Server,
     pool_id: String,
 }
@@ -79,16 +79,16 @@ struct Inner {
 impl fmt::Debug for LocalIdentityPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalIdentityPool")
-            .field("identity_pool_id", &self.inner.pool_id)
-            .field("address", &self.inner.server.address)
+            .field("identity_pool_id", &self.running.pool_id)
+            .field("address", &self.running.server.address)
             .finish_non_exhaustive()
     }
 }
 
 impl LocalIdentityPool {
     #[cfg(test)]
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.inner.core
+    pub(super) fn service(&self) -> &Arc<PoolService> {
+        &self.running.service
     }
 
     /// A builder; every setting has a default.
@@ -96,25 +96,29 @@ impl LocalIdentityPool {
         LocalIdentityPoolBuilder::new()
     }
 
-    pub(super) fn new(core: Arc<Core>, server: Server, pool_id: String) -> Self {
+    pub(super) fn new(service: Arc<PoolService>, server: Server, pool_id: String) -> Self {
         Self {
-            inner: Arc::new(Inner { core, server, pool_id }),
+            running: Arc::new(RunningPool {
+                service,
+                server,
+                pool_id,
+            }),
         }
     }
 
     /// The id of the pool that the builder described. Further pools can be created over the API.
     pub fn identity_pool_id(&self) -> &str {
-        &self.inner.pool_id
+        &self.running.pool_id
     }
 
     /// The region of the pool.
     pub fn region(&self) -> &str {
-        &self.inner.core.settings.region
+        &self.running.service.settings.region
     }
 
     /// Where the server listens, such as `http://127.0.0.1:4599`: the endpoint of Cognito and of STS.
     pub fn endpoint_url(&self) -> String {
-        format!("http://{}", self.inner.server.address)
+        format!("http://{}", self.running.server.address)
     }
 
     /// Where the server publishes the keys that verify tokens.
@@ -124,7 +128,7 @@ impl LocalIdentityPool {
 
     /// The issuer's host: the key of the logins map under which the pool's own tokens are accepted.
     pub fn issuer_host(&self) -> &str {
-        &self.inner.core.settings.issuer_host
+        &self.running.service.settings.issuer_host
     }
 
     /// Makes the pool trust an OpenID Connect provider, such as `accounts.example.com`, and returns the provider: it
@@ -138,9 +142,9 @@ impl LocalIdentityPool {
     ///
     /// [`LocalPoolError`] if the name is none that a logins map can have.
     pub fn oidc_issuer(&self, host: &str) -> Result<LocalIssuer, LocalPoolError> {
-        let core = &self.inner.core;
+        let service = &self.running.service;
         let social = logins::SOCIAL.iter().find(|(name, _)| *name == host);
-        let arn = format!("arn:aws:iam::{}:oidc-provider/{host}", core.settings.account_id);
+        let arn = format!("arn:aws:iam::{}:oidc-provider/{host}", service.settings.account_id);
         let form = if social.is_some() {
             AmrForm::Social
         } else {
@@ -185,40 +189,40 @@ impl LocalIdentityPool {
         opaque: bool,
         configure: impl FnOnce(&mut PoolSettings),
     ) -> Result<LocalIssuer, LocalPoolError> {
-        let core = &self.inner.core;
+        let service = &self.running.service;
         let issuer = LocalIssuer::new(
             provider.to_owned(),
             audience.to_owned(),
             form,
             opaque,
-            core.time.clone(),
+            service.time.clone(),
         )
         .ok_or(LocalPoolError::Key)?;
-        let mut state = core.state();
+        let mut state = service.state();
         let refused = |refusal: Refusal| LocalPoolError::Setting(refusal.message);
-        let pool = state.pool_mut(&self.inner.pool_id).map_err(refused)?;
+        let pool = state.pool_mut(&self.running.pool_id).map_err(refused)?;
         let mut settings = pool.settings.clone();
         configure(&mut settings);
         settings.check()?;
         pool.settings = settings;
-        core.issuers.add(issuer.clone());
+        service.issuers.add(issuer.clone());
         Ok(issuer)
     }
 
     /// Signs with a new key from now on. Tokens of the older keys stay good if `keep` is set; otherwise their
     /// signatures do not hold any more.
     pub fn rotate_keys(&self, keep: bool) {
-        self.inner.core.keys.rotate(keep);
+        self.running.service.keys.rotate(keep);
     }
 
     /// An HTTP client that reaches the pool without a socket, whatever the endpoint.
     pub fn http_client(&self) -> SharedHttpClient {
-        SharedHttpClient::new(InProcess::new(Arc::clone(&self.inner.core)))
+        SharedHttpClient::new(InProcess::new(Arc::clone(&self.running.service)))
     }
 
     /// The credentials of the backend: the only ones that may call the signed operations.
     pub fn developer_credentials(&self) -> Credentials {
-        let settings = &self.inner.core.settings;
+        let settings = &self.running.service.settings;
         Credentials::new(
             settings.developer_access_key.clone(),
             settings.developer_secret.expose_secret().to_owned(),
@@ -234,7 +238,7 @@ impl LocalIdentityPool {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.region().to_owned()))
-            .time_source(self.inner.core.time.clone())
+            .time_source(self.running.service.time.clone())
             .sleep_impl(TokioSleep::new())
             .http_client(self.http_client())
             .build()
@@ -263,8 +267,8 @@ impl LocalIdentityPool {
         let sleep = Handle::try_current()
             .is_ok()
             .then(|| SharedAsyncSleep::new(TokioSleep::new()));
-        self.inner
-            .core
+        self.running
+            .service
             .respond(&request, sleep)
             .await
             .map_err(|_| LocalPoolError::Cut)
@@ -286,13 +290,13 @@ impl LocalIdentityPool {
     /// # }
     /// ```
     pub fn faults(&self) -> LocalFaults {
-        self.inner.core.faults.clone()
+        self.running.service.faults.clone()
     }
 
     /// What the header `x-local-admin` has to carry on the path `/_local/faults` of the server, where faults are
     /// planned from other processes: `POST {"operation":"GetId","fault":"Status","status":503,"count":2}`, `DELETE`.
     pub fn admin_token(&self) -> &str {
-        &self.inner.core.settings.admin_token
+        &self.running.service.settings.admin_token
     }
 
     /// The last 65,536 requests, oldest first: what was asked, by whom, and how it was answered.
@@ -300,7 +304,7 @@ impl LocalIdentityPool {
     /// It tells which identity an access key belongs to. The ARN cannot: it ends in `CognitoIdentityCredentials` for
     /// every user, as on AWS.
     pub fn requests(&self) -> Vec<LocalRequest> {
-        self.inner.core.records.all()
+        self.running.service.records.all()
     }
 
     /// The requests of one operation, oldest first.
@@ -313,7 +317,7 @@ impl LocalIdentityPool {
 
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
-        self.inner.core.records.clear();
+        self.running.service.records.clear();
     }
 
     /// The identity to which credentials with this access key were given, if that is among the remembered requests.

@@ -23,6 +23,9 @@ pub struct LocalRequest {
     pub error: Option<&'static str>,
     /// The rule that refused it, as in [`FidelityRule::id`](super::FidelityRule::id).
     pub rule: Option<&'static str>,
+    /// Why the rule applied, where the service's own message does not say: which statement of a trust policy, which
+    /// condition, which setting.
+    pub why: Option<String>,
     /// The identity pool that it was about.
     pub identity_pool_id: Option<String>,
     /// The identity that it was about: the one answered, else the one asked for. For a request signed with vended
@@ -52,6 +55,7 @@ impl LocalRequest {
             status: 200,
             error: None,
             rule: None,
+            why: None,
             identity_pool_id: None,
             identity_id: None,
             access_key_id: None,

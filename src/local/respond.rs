@@ -7,43 +7,17 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use serde_json::{Value, json};
 
-use super::core::{Core, Distrust, Signer, epoch, seconds};
+use super::answer::{Answer, Content};
+use super::clock::{epoch, seconds};
 use super::faults::{Cut, LocalFault};
 use super::operations::{self, Call, sign_in};
+use super::pool_service::{Distrust, PoolService, Signer};
 use super::record::LocalRequest;
 use super::rules::{Refusal, Rule};
 use super::sessions::{Minted, Session};
 use super::sigv4::Scope;
 use super::tokens::Algorithm;
 use super::{admin, shapes, sts, wire};
-
-/// What was decided.
-pub(super) enum Answer {
-    Ready(Content),
-    /// Credentials, which may have to be fetched from elsewhere.
-    Credentials(Box<Session>),
-}
-
-/// What is answered, before it has the form of a protocol.
-pub(super) enum Content {
-    Json(Value),
-    Xml(String),
-    Plain(Response<Bytes>),
-}
-
-impl Answer {
-    pub(super) fn json(value: Value) -> Self {
-        Self::Ready(Content::Json(value))
-    }
-
-    pub(super) fn xml(result: String) -> Self {
-        Self::Ready(Content::Xml(result))
-    }
-
-    fn plain(response: Response<Bytes>) -> Self {
-        Self::Ready(Content::Plain(response))
-    }
-}
 
 /// How a request speaks, and what it asks for.
 enum Spoken<'a> {
@@ -69,7 +43,7 @@ impl<'a> Spoken<'a> {
     }
 }
 
-impl Core {
+impl PoolService {
     /// Answers one request, unless a fault cuts the connection.
     pub(super) async fn respond(
         &self,
@@ -133,6 +107,7 @@ impl Core {
             Err(refusal) => {
                 record.error = Some(refusal.error());
                 record.rule = Some(refusal.id());
+                record.why.clone_from(&refusal.why);
                 match &spoken {
                     Spoken::Json { .. } => wire::refused(&refusal),
                     Spoken::Query(_) => sts::refused(&refusal, &record.request_id),

@@ -352,7 +352,11 @@ impl Rule {
             }
             message.push_str(part);
         }
-        Refusal { rule: self, message }
+        Refusal {
+            rule: self,
+            message,
+            why: None,
+        }
     }
 }
 
@@ -362,6 +366,8 @@ impl Rule {
 pub(super) struct Refusal {
     pub(super) rule: Rule,
     pub(super) message: String,
+    /// What the service does not say: which statement, condition or setting decided. It holds no token.
+    pub(super) why: Option<String>,
 }
 
 impl fmt::Debug for Refusal {
@@ -379,6 +385,12 @@ impl From<Rule> for Refusal {
 }
 
 impl Refusal {
+    /// The same refusal, with its reason in the pool's own words. Never put a token there: it is shown and logged.
+    pub(super) fn because(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
     pub(super) fn error(&self) -> &'static str {
         self.rule.row().error
     }

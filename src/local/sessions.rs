@@ -11,7 +11,7 @@ use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::core::seconds;
+use super::clock::seconds;
 
 /// What a session token stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

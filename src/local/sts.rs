@@ -10,10 +10,11 @@ use http::{HeaderMap, Request, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::core::{Core, Distrust, Signer, seconds};
+use super::answer::Answer;
+use super::clock::seconds;
 use super::logins::CognitoToken;
+use super::pool_service::{Distrust, PoolService, Signer};
 use super::record::LocalRequest;
-use super::respond::Answer;
 use super::roles::{Claimant, Denial};
 use super::rules::{Refusal, Rule};
 use super::sessions::{Minted, Session, split_role};
@@ -63,15 +64,15 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
 
 /// Answers a request to STS.
 pub(super) fn answer(
-    core: &Core,
+    service: &PoolService,
     request: &Request<Bytes>,
     form: &Form,
     now: SystemTime,
     record: &mut LocalRequest,
 ) -> Result<Answer, Refusal> {
     match form.action() {
-        "GetCallerIdentity" => caller_identity(core, request, now, record).map(Answer::xml),
-        "AssumeRoleWithWebIdentity" => assume_role(core, form, now, record),
+        "GetCallerIdentity" => caller_identity(service, request, now, record).map(Answer::xml),
+        "AssumeRoleWithWebIdentity" => assume_role(service, form, now, record),
         action => Err(Rule::StsUnknownAction.refuse(&[&action, &form.get("Version").unwrap_or_default()])),
     }
 }
@@ -97,7 +98,7 @@ pub(super) fn refused(refusal: &Refusal, request_id: &str) -> Response<Bytes> {
 }
 
 fn caller_identity(
-    core: &Core,
+    service: &PoolService,
     request: &Request<Bytes>,
     now: SystemTime,
     record: &mut LocalRequest,
@@ -106,8 +107,8 @@ fn caller_identity(
         service: "sts",
         region: None,
     };
-    let account = &core.settings.account_id;
-    let (arn, user_id, account) = match core.signer(request, &scope, now, record).map_err(distrust)? {
+    let account = &service.settings.account_id;
+    let (arn, user_id, account) = match service.signer(request, &scope, now, record).map_err(distrust)? {
         Signer::Developer => (
             format!("arn:aws:iam::{account}:user/developer"),
             "AIDALOCALIDENTITYPOOL".to_owned(),
@@ -127,7 +128,12 @@ fn caller_identity(
 }
 
 /// Exchanges a token of the pool for credentials of a role that the caller chose.
-fn assume_role(core: &Core, form: &Form, now: SystemTime, record: &mut LocalRequest) -> Result<Answer, Refusal> {
+fn assume_role(
+    service: &PoolService,
+    form: &Form,
+    now: SystemTime,
+    record: &mut LocalRequest,
+) -> Result<Answer, Refusal> {
     let mut broken = Vec::new();
     let mut text = |name: &str, limits: &Text| {
         let value = form.get(name).unwrap_or_default();
@@ -173,37 +179,40 @@ fn assume_role(core: &Core, form: &Form, now: SystemTime, record: &mut LocalRequ
     let now = seconds(now);
     let jwt = Jwt::parse(token).ok_or(Rule::StsNoJwt)?;
     let issuer = jwt.text("iss").to_owned();
-    if issuer.strip_prefix("https://") != Some(&core.settings.issuer_host) {
+    if issuer.strip_prefix("https://") != Some(&service.settings.issuer_host) {
         return Err(Rule::StsNoProvider.refuse(&[&issuer]));
     }
-    if !core.keys.verify(&jwt, Algorithm::Rs512) {
+    if !service.keys.verify(&jwt, Algorithm::Rs512) {
         return Err(Rule::StsNoKey.into());
     }
-    if now >= jwt.exp().saturating_add(core.options.token_grace) {
+    if now >= jwt.exp().saturating_add(service.options.token_grace) {
         return Err(Rule::StsTokenExpired.refuse(&[&now, &jwt.exp()]));
     }
     let CognitoToken { sub, aud, amr, tags } = CognitoToken::new(&jwt);
     record.identity_id = Some(sub.clone());
     record.identity_pool_id = Some(aud.clone());
-    let enhanced_only = core
+    let enhanced_only = service
         .state()
         .pool(&aud)
         .is_ok_and(|pool| pool.settings.allow_classic_flow == Some(false));
-    if core.options.refuse_classic_exchange && enhanced_only || split_role(role_arn).is_none() {
+    if service.options.refuse_classic_exchange && enhanced_only || split_role(role_arn).is_none() {
         return Err(Rule::StsAccessDenied.into());
     }
     let claimant = Claimant {
-        issuer_host: &core.settings.issuer_host,
+        issuer_host: &service.settings.issuer_host,
         aud: &aud,
         sub: &sub,
         amr: &amr,
         tags: &tags,
     };
-    core.roles.admit(role_arn, &claimant).map_err(|denial| match denial {
-        Denial::Trust => Refusal::from(Rule::StsAccessDenied),
-        Denial::Packed(percent) => Rule::StsPacked.refuse(&[&percent]),
-    })?;
-    if duration > core.roles.max_session(role_arn) {
+    service
+        .roles
+        .admit(role_arn, &claimant)
+        .map_err(|denial| match denial {
+            Denial::Trust => Refusal::from(Rule::StsAccessDenied),
+            Denial::Packed(percent) => Rule::StsPacked.refuse(&[&percent]),
+        })?;
+    if duration > service.roles.max_session(role_arn) {
         return Err(Rule::StsDuration.into());
     }
 
@@ -220,7 +229,7 @@ fn assume_role(core: &Core, form: &Form, now: SystemTime, record: &mut LocalRequ
 }
 
 /// The result of AssumeRoleWithWebIdentity.
-pub(super) fn credentials(core: &Core, session: &Session, minted: &Minted) -> String {
+pub(super) fn credentials(service: &PoolService, session: &Session, minted: &Minted) -> String {
     let expiration = DateTime::from_secs(minted.expires)
         .fmt(Format::DateTime)
         .unwrap_or_default();
@@ -236,7 +245,7 @@ pub(super) fn credentials(core: &Core, session: &Session, minted: &Minted) -> St
         escape(&minted.session_token),
         escape(&minted.secret_access_key),
         escape(&minted.access_key_id),
-        escape(&core.settings.issuer_host),
+        escape(&service.settings.issuer_host),
     )
 }
 

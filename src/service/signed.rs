@@ -143,7 +143,7 @@ impl SignedService {
         let request_id = output.request_id().map(str::to_owned);
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
-            .map_err(|_| invalid(OPERATION, "a token that is none"))?;
+            .map_err(|_| invalid(OPERATION, "a malformed token"))?;
         let claims = token.unverified_claims();
         if let Some(claims) = &claims {
             if claims.sub.as_ref().is_some_and(|sub| sub != identity_id.as_str()) {
@@ -200,7 +200,7 @@ impl SignedService {
                 let users = output.developer_user_identifier_list.unwrap_or_default();
                 let users = users
                     .into_iter()
-                    .map(|user| DeveloperUserId::new(user).map_err(|_| invalid(OPERATION, "a user id that is none")));
+                    .map(|user| DeveloperUserId::new(user).map_err(|_| invalid(OPERATION, "a malformed user id")));
                 Ok(Some((users.collect::<Result<_, _>>()?, output.next_token)))
             }
             Err(error) if no_such_thing(&error) => Ok(None),

@@ -374,7 +374,7 @@ async fn what_is_no_token_is_refused_and_asks_for_no_keys() {
         "a.b",
         "e30.e30.",
         "e30.e30.AAAA",
-        "not a token",
+        "three words here",
         "Bearer x",
         "\u{0}",
         &long,

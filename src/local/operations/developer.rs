@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::local::core::Core;
+use crate::local::answer::Answer;
 use crate::local::directory::{Life, Link};
+use crate::local::pool_service::PoolService;
 use crate::local::pools::Pool;
-use crate::local::respond::Answer;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::tokens::Issue;
 use crate::local::{logins, model, shapes};
@@ -30,11 +30,11 @@ struct GetToken {
 pub(super) fn get_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetToken = call.input()?;
     let (pool_id, now) = (input.identity_pool_id, call.now());
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let pool = state.pool(&pool_id)?;
-    let (link, user) = developer_login(call.core, pool, &input.logins)?;
+    let (link, user) = developer_login(call.service, pool, &input.logins)?;
     let public = input.logins.iter().filter(|(provider, _)| *provider != link.provider());
-    let mut links = logins::links(&logins::verify_all(call.core, pool, public, call.seconds())?);
+    let mut links = logins::links(&logins::verify_all(call.service, pool, public, call.seconds())?);
     links.insert(link.clone());
     let owner = state.directory.owner(&pool_id, &link).map(str::to_owned);
     // The identity that stays, and one that is merged into it.
@@ -47,7 +47,7 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
             let life = identity.enabled(&id)?.life;
             match owner {
                 Some(owner) if owner != id => {
-                    if life != Life::Guest || !call.core.options.merge_guests {
+                    if life != Life::Guest || !call.service.options.merge_guests {
                         return Err(Rule::DeveloperUserRegistered.into());
                     }
                     (owner, Some(id))
@@ -93,7 +93,7 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
 
 /// The developer login among the logins: the key that is the pool's developer provider.
 fn developer_login<'a>(
-    core: &Core,
+    service: &PoolService,
     pool: &Pool,
     logins: &'a BTreeMap<String, String>,
 ) -> Result<(Link, &'a str), Refusal> {
@@ -111,15 +111,15 @@ fn developer_login<'a>(
             user,
         ));
     }
-    let public = |key: &String| logins::is_cognito_host(key) || logins::is_public(core, pool, key);
+    let public = |key: &String| logins::is_cognito_host(key) || logins::is_public(service, pool, key);
     if provider.is_some() && logins.keys().all(public) {
         return Err(Rule::MissingDeveloperProvider.into());
     }
-    Err(unsupported_provider(core))
+    Err(unsupported_provider(service))
 }
 
-fn unsupported_provider(core: &Core) -> Refusal {
-    if core.options.wrong_provider_is_parameter {
+fn unsupported_provider(service: &PoolService) -> Refusal {
+    if service.options.wrong_provider_is_parameter {
         Rule::UnsupportedDeveloperProviderParameter.into()
     } else {
         Rule::UnsupportedDeveloperProvider.into()
@@ -137,10 +137,10 @@ struct Merge {
 
 pub(super) fn merge(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Merge = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let pool = state.pool(&input.identity_pool_id)?;
     if pool.settings.developer_provider_name.as_ref() != Some(&input.developer_provider_name) {
-        return Err(unsupported_provider(call.core));
+        return Err(unsupported_provider(call.service));
     }
     let owner = |user: &str| {
         let link = Link::Developer {
@@ -174,10 +174,10 @@ struct Unlink {
 
 pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Unlink = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let pool = state.pool(&input.identity_pool_id)?;
     if pool.settings.developer_provider_name.as_ref() != Some(&input.developer_provider_name) {
-        return Err(unsupported_provider(call.core));
+        return Err(unsupported_provider(call.service));
     }
     if state.directory.get(&input.identity_id)?.pool != input.identity_pool_id {
         return Err(Rule::IdentityNotFound.refuse(&[&input.identity_id]));
@@ -205,7 +205,7 @@ const PAGE: usize = 60;
 
 pub(super) fn lookup(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Lookup = call.input()?;
-    let state = call.core.state();
+    let state = call.service.state();
     let pool = state.pool(&input.identity_pool_id)?;
     if input.identity_id.is_none() && input.developer_user_identifier.is_none() {
         return Err(Rule::LookupNeedsOne.into());

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::local::answer::Answer;
 use crate::local::directory::{Identity, Life};
-use crate::local::respond::Answer;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::wire::timestamp;
 
@@ -17,7 +17,7 @@ struct Describe {
 
 pub(super) fn describe(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Describe = call.input()?;
-    let state = call.core.state();
+    let state = call.service.state();
     let identity = state.directory.get(&input.identity_id)?;
     call.record.identity_pool_id = Some(identity.pool.clone());
     Ok(Answer::json(description(&input.identity_id, identity)))
@@ -45,7 +45,7 @@ struct Delete {
 
 pub(super) fn delete(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Delete = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     for id in &input.identity_ids_to_delete {
         state.directory.delete(id);
     }
@@ -63,7 +63,7 @@ struct List {
 
 pub(super) fn list(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: List = call.input()?;
-    let state = call.core.state();
+    let state = call.service.state();
     state.pool(&input.identity_pool_id)?;
     let after = match &input.next_token {
         None => 0,

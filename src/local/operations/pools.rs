@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::local::core::Core;
+use crate::local::answer::Answer;
+use crate::local::pool_service::PoolService;
 use crate::local::pools::{Pool, PoolSettings, RoleMapping, State, TagMap};
-use crate::local::respond::Answer;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::sessions::split_role;
 
@@ -20,7 +20,7 @@ pub(super) fn create(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     settings.identity_pool_id = call.new_id();
     call.record.identity_pool_id = Some(settings.identity_pool_id.clone());
     let output = output(&settings)?;
-    call.core.state().add_pool(Pool {
+    call.service.state().add_pool(Pool {
         settings,
         ..Pool::default()
     })?;
@@ -36,20 +36,20 @@ struct PoolId {
 pub(super) fn describe(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
     Ok(Answer::json(output(
-        &call.core.state().pool(&input.identity_pool_id)?.settings,
+        &call.service.state().pool(&input.identity_pool_id)?.settings,
     )?))
 }
 
 pub(super) fn delete(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
-    call.core.state().remove_pool(&input.identity_pool_id)?;
+    call.service.state().remove_pool(&input.identity_pool_id)?;
     Ok(Answer::json(Value::Null))
 }
 
 /// A full replacement: what is left out is reset, but for the developer provider's name, which cannot change.
 pub(super) fn update(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let mut settings: PoolSettings = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let pool = state.pool_mut(&settings.identity_pool_id)?;
     if let Some(fixed) = &pool.settings.developer_provider_name {
         if settings
@@ -74,7 +74,7 @@ struct ListPools {
 
 pub(super) fn list(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: ListPools = call.input()?;
-    let state = call.core.state();
+    let state = call.service.state();
     let start = match &input.next_token {
         None => 0,
         Some(token) => token.parse().map_err(|_| Rule::InvalidNextToken)?,
@@ -101,7 +101,7 @@ struct SetRoles {
 
 pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: SetRoles = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let pool = state.pool_mut(&input.identity_pool_id)?;
     let mappings = input.role_mappings.unwrap_or_default();
     for (key, mapping) in &mappings {
@@ -119,7 +119,7 @@ pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         .values()
         .filter_map(|mapping| mapping.rules_configuration.as_ref());
     let mapped = rules.flat_map(|configuration| configuration.rules.iter().map(|rule| &rule.role_arn));
-    let account = &call.core.settings.account_id;
+    let account = &call.service.settings.account_id;
     for arn in input.roles.values().chain(mapped) {
         if split_role(arn).is_none_or(|(owner, _)| owner != account) {
             return Err(Rule::RoleForbidden.refuse(&[arn]));
@@ -155,7 +155,7 @@ fn is_mapped_provider(settings: &PoolSettings, key: &str) -> bool {
 
 pub(super) fn get_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: PoolId = call.input()?;
-    let state = call.core.state();
+    let state = call.service.state();
     let pool = state.pool(&input.identity_pool_id)?;
     let mut answer = json!({ "IdentityPoolId": input.identity_pool_id, "Roles": pool.roles });
     if !pool.role_mappings.is_empty() {
@@ -175,7 +175,7 @@ struct TagMapInput {
 
 pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: TagMapInput = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let map = TagMap {
         use_defaults: input.use_defaults.unwrap_or(false),
         principal_tags: input.principal_tags.unwrap_or_default(),
@@ -188,7 +188,7 @@ pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
 
 pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: TagMapInput = call.input()?;
-    let state = call.core.state();
+    let state = call.service.state();
     let pool = state.pool(&input.identity_pool_id)?;
     let map = pool
         .tag_maps
@@ -223,8 +223,8 @@ struct Tagging {
 
 pub(super) fn tag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Tagging = call.input()?;
-    let mut state = call.core.state();
-    let pool = tagged(call.core, &mut state, &input.resource_arn)?;
+    let mut state = call.service.state();
+    let pool = tagged(call.service, &mut state, &input.resource_arn)?;
     let mut tags = pool.settings.identity_pool_tags.clone();
     tags.extend(input.tags);
     if tags.len() > MAX_TAGS {
@@ -236,8 +236,8 @@ pub(super) fn tag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
 
 pub(super) fn untag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Tagging = call.input()?;
-    let mut state = call.core.state();
-    let pool = tagged(call.core, &mut state, &input.resource_arn)?;
+    let mut state = call.service.state();
+    let pool = tagged(call.service, &mut state, &input.resource_arn)?;
     pool.settings
         .identity_pool_tags
         .retain(|key, _| !input.tag_keys.contains(key));
@@ -246,16 +246,16 @@ pub(super) fn untag(call: &mut Call<'_>) -> Result<Answer, Refusal> {
 
 pub(super) fn list_tags(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Tagging = call.input()?;
-    let mut state = call.core.state();
-    let pool = tagged(call.core, &mut state, &input.resource_arn)?;
+    let mut state = call.service.state();
+    let pool = tagged(call.service, &mut state, &input.resource_arn)?;
     Ok(Answer::json(json!({ "Tags": pool.settings.identity_pool_tags })))
 }
 
 /// The pool with this ARN.
-fn tagged<'a>(core: &Core, state: &'a mut State, arn: &str) -> Result<&'a mut Pool, Refusal> {
+fn tagged<'a>(service: &PoolService, state: &'a mut State, arn: &str) -> Result<&'a mut Pool, Refusal> {
     let not_found = || Rule::ArnNotFound.refuse(&[&arn]);
     let (_, id) = arn.rsplit_once('/').ok_or_else(not_found)?;
-    if core.settings.pool_arn(id) != arn {
+    if service.settings.pool_arn(id) != arn {
         return Err(not_found());
     }
     state.pool_mut(id).map_err(|_| not_found())

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::local::core::Core;
+use crate::local::answer::Answer;
 use crate::local::directory::Life;
 use crate::local::logins::{self, CognitoToken, VerifiedLogin};
+use crate::local::pool_service::PoolService;
 use crate::local::pools::State;
-use crate::local::respond::Answer;
 use crate::local::roles::{self, Claimant};
 use crate::local::rules::{Refusal, Rule};
 use crate::local::sessions::{Minted, Session};
@@ -35,13 +35,13 @@ struct GetId {
 pub(super) fn get_id(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetId = call.input()?;
     let now = call.now();
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let pool = state.pool(&input.identity_pool_id)?;
     let logins = input.logins.unwrap_or_default();
     if logins.is_empty() && !pool.settings.allow_unauthenticated_identities {
         return Err(Rule::GuestsNotAllowed.into());
     }
-    let links = logins::links(&logins::verify_all(call.core, pool, &logins, call.seconds())?);
+    let links = logins::links(&logins::verify_all(call.service, pool, &logins, call.seconds())?);
     let owner = links
         .iter()
         .find_map(|link| state.directory.owner(&input.identity_pool_id, link));
@@ -68,9 +68,9 @@ struct GetCredentials {
 
 pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetCredentials = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let proven = prove(
-        call.core,
+        call.service,
         call.now(),
         call.seconds(),
         &mut state,
@@ -90,7 +90,7 @@ pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         pool,
         &login,
         input.custom_role_arn.as_deref(),
-        call.core.options.ignore_custom_role,
+        call.service.options.ignore_custom_role,
     )?;
     let (amr, tags) = match proven.proof {
         Proof::Cognito(token) => (token.amr, token.tags),
@@ -98,13 +98,13 @@ pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     };
     drop(state);
     let claimant = Claimant {
-        issuer_host: &call.core.settings.issuer_host,
+        issuer_host: &call.service.settings.issuer_host,
         aud: &proven.pool_id,
         sub: &proven.identity_id,
         amr: &amr,
         tags: &tags,
     };
-    call.core
+    call.service
         .roles
         .admit(&role_arn, &claimant)
         .map_err(|_| Rule::PoolConfiguration)?;
@@ -115,7 +115,7 @@ pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         identity_id: proven.identity_id,
         pool_id: proven.pool_id,
         tags,
-        expires: call.seconds().saturating_add(call.core.settings.credentials_seconds),
+        expires: call.seconds().saturating_add(call.service.settings.credentials_seconds),
     };
     Ok(Answer::Credentials(Box::new(session)))
 }
@@ -142,7 +142,7 @@ struct GetOpenIdToken {
 
 pub(super) fn get_open_id_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: GetOpenIdToken = call.input()?;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let pool_id = state.directory.get(&input.identity_id)?.pool.clone();
     call.record.identity_pool_id = Some(pool_id.clone());
     let pool = state.pool(&pool_id)?;
@@ -161,7 +161,7 @@ pub(super) fn get_open_id_token(call: &mut Call<'_>) -> Result<Answer, Refusal> 
         return Err(Rule::CognitoTokenPassed.into());
     }
     let proven = prove(
-        call.core,
+        call.service,
         call.now(),
         call.seconds(),
         &mut state,
@@ -202,7 +202,7 @@ enum Proof {
 
 /// Whether the logins are good for the identity. Public logins may link to it or merge it away.
 fn prove(
-    core: &Core,
+    service: &PoolService,
     now: f64,
     seconds: i64,
     state: &mut State,
@@ -231,10 +231,10 @@ fn prove(
     }
     let token = cognito
         .into_iter()
-        .map(|(provider, token)| logins::verify_cognito(core, provider, token, seconds))
+        .map(|(provider, token)| logins::verify_cognito(service, provider, token, seconds))
         .next()
         .transpose()?;
-    let verified = logins::verify_all(core, pool, public, seconds)?;
+    let verified = logins::verify_all(service, pool, public, seconds)?;
     let links = logins::links(&verified);
     if let Some(token) = token {
         if token.sub != id || token.aud != pool_id {
@@ -281,12 +281,12 @@ struct Unlink {
 pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: Unlink = call.input()?;
     let id = &input.identity_id;
-    let mut state = call.core.state();
+    let mut state = call.service.state();
     let identity = state.directory.get(id)?;
     let pool_id = identity.pool.clone();
     call.record.identity_pool_id = Some(pool_id.clone());
     let pool = state.pool(&pool_id)?;
-    let shown = logins::links(&logins::verify_all(call.core, pool, &input.logins, call.seconds())?);
+    let shown = logins::links(&logins::verify_all(call.service, pool, &input.logins, call.seconds())?);
     let identity = identity.enabled(id)?;
     if identity.links.is_disjoint(&shown) {
         return Err(Rule::LoginsDontMatch.into());

@@ -468,9 +468,9 @@ async fn what_passes_is_tried_three_times_and_what_does_not_once() {
     }
 }
 
-// ---- TROUBLESHOOTING.md ----
+// ---- the troubleshooting guide ----
 
-const TROUBLESHOOTING: &str = include_str!("../../../TROUBLESHOOTING.md");
+const TROUBLESHOOTING: &str = include_str!("../../../docs/troubleshooting.md");
 
 /// All variants, as the compiler knows them.
 macro_rules! all {

@@ -1,14 +1,15 @@
-//! The one core behind both forms of the pool: what it is made of, and whom it believes.
+//! The service behind both forms of the pool: what it is made of, and whom it believes.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::SharedTimeSource;
 use bytes::Bytes;
 use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::clock::seconds;
 use super::faults::LocalFaults;
 use super::issuers::Issuers;
 use super::pools::State;
@@ -67,7 +68,7 @@ pub(super) struct Options {
 }
 
 /// The pool without any transport.
-pub(super) struct Core {
+pub(super) struct PoolService {
     pub(super) settings: Settings,
     pub(super) options: Options,
     pub(super) roles: Roles,
@@ -98,18 +99,7 @@ pub(super) enum Distrust {
     Expired,
 }
 
-/// Seconds since the epoch, with their fraction.
-pub(super) fn epoch(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// Whole seconds since the epoch.
-pub(super) fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
-impl Core {
+impl PoolService {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
