@@ -11,6 +11,7 @@ use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+use aws_smithy_async::time::TimeSource;
 use cognito_identity_pool::{CognitoCredentialsProvider, ErrorKind, Login, Session};
 
 use crate::any_service::{AnyService, role_of};
@@ -120,11 +121,12 @@ async fn a_role_assumed_on_a_bound_session_ends_with_it() {
     let config = session.sdk_config(&scene.base);
     let client = on(&config, assumed_on(&config).await);
     call(&client).await.unwrap();
+    call(&client).await.unwrap();
     drop(scene.sign_in("bob").await);
     assert_eq!(call(&client).await.unwrap_err().kind(), ErrorKind::SessionEnded);
     scene.provider.sign_out();
     assert_eq!(call(&client).await.unwrap_err().kind(), ErrorKind::SessionEnded);
-    assert_eq!(scene.service.calls(), [role_of(&alice)]);
+    assert_eq!(scene.service.calls(), [role_of(&alice), role_of(&alice)]);
     assert_eq!(scene.service.signers("AssumeRole"), [alice]);
 }
 
@@ -158,7 +160,9 @@ async fn a_role_is_assumed_anew_when_the_credentials_are_cleared() {
     let client = on(&config, assumed_on(&config).await);
     let (_, alice) = scene.sign_in("alice").await;
     call(&client).await.unwrap();
+    call(&client).await.unwrap();
     scene.provider.clear_credentials();
+    call(&client).await.unwrap();
     call(&client).await.unwrap();
     assert_eq!(scene.service.signers("AssumeRole"), [alice.clone(), alice]);
 }

@@ -9,9 +9,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod any_service;
 mod bad_input;
 mod bad_logins_and_stores;
 mod classic_flow;
+mod composition;
 mod events;
 mod faults;
 mod interleavings;
