@@ -42,7 +42,7 @@ use self::shared::{NEXT_EPOCH, Served, Shared, decided, state};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, IntoId};
-use crate::refresh::{self, AtHand, Failure, Load, RefreshCache, RefreshPolicy};
+use crate::refresh::{self, Failure, HotValue, Load, RefreshCache, RefreshPolicy};
 use crate::service::IdentityService;
 use crate::store::StoreKey;
 use crate::token::OpenIdToken;
@@ -177,7 +177,7 @@ impl CognitoCredentialsProvider {
             shared: Arc::new(Shared {
                 core,
                 current,
-                at_hand: AtHand::empty(),
+                at_hand: HotValue::empty(),
                 switching: Mutex::new(None),
             }),
         };

@@ -14,7 +14,7 @@ use super::session::{SessionState, Settled};
 use super::{CognitoCredentialsProviderBuilder, Core, Login, NEXT_EPOCH, Session, Shared};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::refresh::{AtHand, LoadRequest, Loaded, Outlook, RefreshCache, Setup, Source, WeakCache};
+use crate::refresh::{CacheStatus, HotValue, LoadRequest, Loaded, RefreshCache, Setup, Source, WeakCache};
 
 /// What the sessions have in common.
 pub(crate) struct ScopedSessions {
@@ -110,7 +110,7 @@ impl ScopedSessions {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         let shared = Shared {
             core: Arc::clone(&self.core),
-            at_hand: credentials.as_ref().map_or_else(AtHand::empty, AtHand::of),
+            at_hand: credentials.as_ref().map_or_else(HotValue::empty, HotValue::of),
             current: ArcSwap::new(state(epoch, credentials, closed)),
             switching: Mutex::new(None),
         };
@@ -137,8 +137,8 @@ impl ScopedCredentials {
         not(feature = "rt-tokio"),
         allow(dead_code, reason = "for the refresher, which is a task")
     )]
-    pub(crate) fn outlook(&self) -> Outlook {
-        self.0.outlook()
+    pub(crate) fn status(&self) -> CacheStatus {
+        self.0.status()
     }
 
     /// See [`RefreshCache::refresh_ahead`].

@@ -160,7 +160,7 @@ pub(super) struct SessionState {
 
 impl SessionState {
     /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
-    pub(super) async fn obtain(&self, forced: bool) -> Result<crate::refresh::Served<Snapshot>, Error> {
+    pub(super) async fn obtain(&self, forced: bool) -> Result<crate::refresh::Cached<Snapshot>, Error> {
         match &self.credentials {
             None => Err(self.nobody()),
             Some(credentials) if forced => credentials.refresh_now().await,

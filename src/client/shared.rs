@@ -18,7 +18,7 @@ use super::session::{SessionState, Settled};
 use super::{Core, PROVIDER_NAME, hook};
 use crate::error::Error;
 use crate::ids::IdentityId;
-use crate::refresh::{self, AtHand, Failure};
+use crate::refresh::{self, Failure, HotValue};
 use crate::store::Swapped;
 
 /// What provider and sessions share: the one pointer to the session in force.
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) core: Arc<Core>,
     pub(super) current: ArcSwap<SessionState>,
     /// What the session in force serves, for hits. Changed under the lock of `switching`.
-    pub(super) at_hand: AtHand<Snapshot>,
+    pub(super) at_hand: HotValue<Snapshot>,
     /// Asked when there is nothing fresh: see [`Login::decided_by`]. Its lock orders the changes of the pointer.
     pub(super) switching: Mutex<Option<Decide>>,
 }
@@ -46,7 +46,7 @@ impl Shared {
     }
 
     /// Makes hits of what `state` serves, if it is still in force.
-    fn keep_at_hand(&self, state: &Arc<SessionState>, served: &refresh::Served<Snapshot>) {
+    fn keep_at_hand(&self, state: &Arc<SessionState>, served: &refresh::Cached<Snapshot>) {
         if self.at_hand.is(served) {
             return;
         }
@@ -61,7 +61,7 @@ impl Shared {
     pub(super) async fn serve(
         &self,
         bound: Option<u64>,
-    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
+    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
         self.serve_from(bound, false).await
     }
 
@@ -69,7 +69,7 @@ impl Shared {
         &self,
         bound: Option<u64>,
         forced: bool,
-    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
+    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
         let mut state = self.in_force(bound)?;
         loop {
             let result = state.obtain(forced).await;

@@ -186,7 +186,7 @@ impl Table {
                 shard
                     .records
                     .iter()
-                    .map(|record| record.used(record.credentials.outlook().asked)),
+                    .map(|record| record.used(record.credentials.status().asked)),
             );
         }
         // What is too much, and a sixteenth in advance, but never all.
@@ -213,11 +213,11 @@ impl Table {
             for record in shard.records.iter_mut() {
                 // Idle users are many; who is in use gets by without a new session until the next walk.
                 record.session.take_if(|session| !session.is_shared());
-                let outlook = record.credentials.outlook();
+                let status = record.credentials.status();
                 look(SessionView {
                     credentials: &record.credentials,
-                    life: outlook.life,
-                    used: i64::try_from(record.used(outlook.asked) >> ORDER_BITS).unwrap_or(i64::MAX),
+                    life: status.life,
+                    used: i64::try_from(record.used(status.asked) >> ORDER_BITS).unwrap_or(i64::MAX),
                     id: Arc::as_ptr(&record.user).addr(),
                 });
             }
@@ -229,7 +229,7 @@ impl Table {
             let mut shard = lock(shard);
             let dropped: Vec<_> = shard
                 .records
-                .extract_if(|record| unwanted(record, record.credentials.outlook().asked))
+                .extract_if(|record| unwanted(record, record.credentials.status().asked))
                 .collect();
             self.len.fetch_sub(dropped.len(), Ordering::Relaxed);
             dropped.into_iter().for_each(|record| shard.drop_record(record));
