@@ -2,15 +2,16 @@
 //! when it is told to.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use cognito_identity_pool::LocalIdentityPool;
-
-use crate::common::script::no_pause;
 
 /// What to do when a request arrives; it is answered with a 503 afterwards.
 pub type Action = Box<dyn FnOnce() + Send>;
@@ -21,24 +22,24 @@ pub struct Signed {
     pub operation: String,
     /// The `x-number` header, if it was sent.
     pub number: Option<usize>,
-    /// The identity whose credentials signed it, `role of` that identity, or the access key if it is nobody's here.
+    /// The identity whose credentials signed it, `role of` it for what was derived from them, or the access key if it is nobody's here.
     pub by: String,
 }
 
 #[derive(Clone)]
 pub struct AnyService {
-    url: String,
+    pub url: String,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     pool: LocalIdentityPool,
     seen: Mutex<Vec<Signed>>,
-    /// Access key of a role -> who assumed it.
-    roles: Mutex<HashMap<String, String>>,
+    /// The access keys that it gave out -> for whom.
+    derived: Mutex<HashMap<String, String>>,
     actions: Mutex<VecDeque<Action>>,
-    /// Every n-th `GetCallerIdentity` fails. 0: none does.
-    fails_each: std::sync::atomic::AtomicUsize,
+    /// Every n-th request fails, unless it asks for credentials. 0: none does.
+    fails_each: AtomicUsize,
 }
 
 impl AnyService {
@@ -46,9 +47,9 @@ impl AnyService {
         let shared = Arc::new(Shared {
             pool: pool.clone(),
             seen: Mutex::default(),
-            roles: Mutex::default(),
+            derived: Mutex::default(),
             actions: Mutex::default(),
-            fails_each: Default::default(),
+            fails_each: AtomicUsize::new(0),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -61,16 +62,19 @@ impl AnyService {
     pub fn config(&self, base: &SdkConfig) -> SdkConfig {
         let mut config = base.to_builder();
         config.set_http_client(None);
-        config.endpoint_url(&self.url).retry_config(no_pause()).build()
+        let retries = RetryConfig::standard()
+            .with_initial_backoff(Duration::from_nanos(1))
+            .with_max_backoff(Duration::from_nanos(1));
+        config.endpoint_url(&self.url).retry_config(retries).build()
     }
 
-    /// The next `GetCallerIdentity` fails with a 503, after `action`.
+    /// The next request fails with a 503, after `action`, unless it asks for credentials.
     pub fn fail_once_and(&self, action: impl FnOnce() + Send + 'static) {
         self.shared.actions.lock().unwrap().push_back(Box::new(action));
     }
 
     pub fn fail_each(&self, nth: usize) {
-        self.shared.fails_each.store(nth, std::sync::atomic::Ordering::SeqCst);
+        self.shared.fails_each.store(nth, Ordering::SeqCst);
     }
 
     pub fn seen(&self) -> Vec<Signed> {
@@ -94,42 +98,55 @@ pub fn role_of(identity: &str) -> String {
     format!("role of {identity}")
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, String) {
     let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap());
     let signer = header("authorization")
         .split_once("Credential=")
         .map_or("nobody", |(_, rest)| rest.split('/').next().unwrap());
-    let role = shared.roles.lock().unwrap().get(signer).cloned();
-    let by = role
+    let derived = shared.derived.lock().unwrap().get(signer).cloned();
+    let by = derived
         .or_else(|| shared.pool.identity_of(signer))
         .unwrap_or_else(|| signer.to_owned());
     let form = String::from_utf8_lossy(&body);
-    let operation = form
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("Action="))
-        .unwrap_or_default()
-        .to_owned();
+    let action = form.split('&').find_map(|pair| pair.strip_prefix("Action="));
+    // STS asks by forms, S3 by methods.
+    let operation = match (action, &method) {
+        (Some(action), _) => action,
+        (None, &Method::PUT) => "PutObject",
+        (None, _) if uri.query().is_some_and(|query| query.starts_with("session")) => "CreateSession",
+        (None, _) => "GetObject",
+    };
     let count = {
         let mut seen = shared.seen.lock().unwrap();
         seen.push(Signed {
-            operation: operation.clone(),
+            operation: operation.to_owned(),
             number: header("x-number").parse().ok(),
             by: by.clone(),
         });
         seen.len()
     };
-    if operation == "AssumeRole" {
-        let key = format!("ASIAROLE{count:012}");
-        shared.roles.lock().unwrap().insert(key.clone(), role_of(&by));
-        let answer = format!(
-            "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>{key}</AccessKeyId>\
-             <SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken>\
-             <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    if matches!(operation, "AssumeRole" | "CreateSession") {
+        let key = format!("ASIADERIVED{count:09}");
+        shared.derived.lock().unwrap().insert(key.clone(), role_of(&by));
+        let credentials = format!(
+            "<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
+             <SessionToken>token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
         );
+        let answer = if operation == "AssumeRole" {
+            format!("<AssumeRoleResponse><AssumeRoleResult>{credentials}</AssumeRoleResult></AssumeRoleResponse>")
+        } else {
+            format!("<CreateSessionResult>{credentials}</CreateSessionResult>")
+        };
         return (StatusCode::OK, answer);
     }
     let action = shared.actions.lock().unwrap().pop_front();
-    let each = shared.fails_each.load(std::sync::atomic::Ordering::SeqCst);
+    let each = shared.fails_each.load(Ordering::SeqCst);
     let fails = action.is_some() || (each > 0 && count % each == 0);
     if let Some(action) = action {
         action();
