@@ -8,9 +8,9 @@ use crate::token::TokenClaims;
 
 /// Provider -> the person's name with it. Unverified, and compared with itself only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Person(BTreeMap<String, String>);
+pub(super) struct LoginSubjects(BTreeMap<String, String>);
 
-impl Person {
+impl LoginSubjects {
     pub(super) fn of(proof: &Proof, pool: &IdentityPoolId) -> Self {
         Self(match proof {
             Proof::Guest => BTreeMap::new(),
@@ -49,8 +49,8 @@ impl Person {
 mod tests {
     use super::*;
 
-    fn person(names: &[(&str, &str)]) -> Person {
-        Person(names.iter().map(|(p, n)| ((*p).to_owned(), (*n).to_owned())).collect())
+    fn person(names: &[(&str, &str)]) -> LoginSubjects {
+        LoginSubjects(names.iter().map(|(p, n)| ((*p).to_owned(), (*n).to_owned())).collect())
     }
 
     #[test]
