@@ -228,7 +228,13 @@ async fn a_wrapper_that_answered_somebody_elses_credentials_once_is_judged_anew(
     let ours = scene.provider.clone();
     let client = scene.with(wrapper(move |n| {
         let ours = ours.clone();
-        async move { if n == 0 { Ok(machine()) } else { ours.provide_credentials().await } }
+        async move {
+            if n == 0 {
+                Ok(machine())
+            } else {
+                ours.provide_credentials().await
+            }
+        }
     }));
     call(&client).await.unwrap();
     let (_, alice) = scene.sign_in("alice").await;
@@ -258,7 +264,11 @@ fn in_a_task(ours: &CognitoCredentialsProvider) -> Wrapper {
     let ours = ours.clone();
     wrapper(move |_| {
         let ours = ours.clone();
-        async move { tokio::spawn(async move { ours.provide_credentials().await }).await.unwrap() }
+        async move {
+            tokio::spawn(async move { ours.provide_credentials().await })
+                .await
+                .unwrap()
+        }
     })
 }
 
@@ -293,7 +303,11 @@ async fn a_role_assumed_in_a_task_is_assumed_anew_after_a_switch() {
     let assumed = Arc::new(assumed_on(&scene.provider.sdk_config(&scene.base)).await);
     let client = scene.with(wrapper(move |_| {
         let assumed = Arc::clone(&assumed);
-        async move { tokio::spawn(async move { assumed.provide_credentials().await }).await.unwrap() }
+        async move {
+            tokio::spawn(async move { assumed.provide_credentials().await })
+                .await
+                .unwrap()
+        }
     }));
     let (_, alice) = scene.sign_in("alice").await;
     call(&client).await.unwrap();
@@ -442,7 +456,11 @@ async fn an_error_of_another_resolver_is_not_kept() {
     let scene = Scene::new().await;
     drop(scene.sign_in("alice").await);
     let client = scene.with(wrapper(|n| async move {
-        if n == 0 { Err(provider::error::CredentialsError::provider_error("down")) } else { Ok(machine()) }
+        if n == 0 {
+            Err(provider::error::CredentialsError::provider_error("down"))
+        } else {
+            Ok(machine())
+        }
     }));
     client.get_caller_identity().send().await.unwrap_err();
     call(&client).await.unwrap();
@@ -455,7 +473,15 @@ async fn another_resolver_is_asked_again_ahead_of_the_expiry() {
     let clock = scene.stage.clock.clone();
     let other = wrapper(move |n| {
         let end = clock.now() + Duration::from_secs(100);
-        async move { Ok(Credentials::new(format!("AKIAOTHER{n}"), "secret", None, Some(end), "other")) }
+        async move {
+            Ok(Credentials::new(
+                format!("AKIAOTHER{n}"),
+                "secret",
+                None,
+                Some(end),
+                "other",
+            ))
+        }
     });
     let client = scene.with(other);
     call(&client).await.unwrap();
