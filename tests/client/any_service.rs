@@ -12,9 +12,15 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use cognito_identity_pool::LocalIdentityPool;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
-/// What to do when a request arrives; it is answered with a 503 afterwards.
-pub type Action = Box<dyn FnOnce() + Send>;
+/// How a request is answered, after something has been done.
+struct Order {
+    first: BoxFuture<'static, ()>,
+    status: StatusCode,
+    body: String,
+}
 
 /// A request, as the service saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +43,7 @@ struct Shared {
     seen: Mutex<Vec<Signed>>,
     /// The access keys that it gave out -> for whom.
     derived: Mutex<HashMap<String, String>>,
-    actions: Mutex<VecDeque<Action>>,
+    orders: Mutex<VecDeque<Order>>,
     /// Every n-th request fails, unless it asks for credentials. 0: none does.
     fails_each: AtomicUsize,
 }
@@ -48,7 +54,7 @@ impl AnyService {
             pool: pool.clone(),
             seen: Mutex::default(),
             derived: Mutex::default(),
-            actions: Mutex::default(),
+            orders: Mutex::default(),
             fails_each: AtomicUsize::new(0),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,7 +76,22 @@ impl AnyService {
 
     /// The next request fails with a 503, after `action`, unless it asks for credentials.
     pub fn fail_once_and(&self, action: impl FnOnce() + Send + 'static) {
-        self.shared.actions.lock().unwrap().push_back(Box::new(action));
+        self.order(StatusCode::SERVICE_UNAVAILABLE, String::new(), async { action() });
+    }
+
+    /// The next request is refused with `code`, after `first`.
+    pub fn refuse_once_after(&self, code: &str, first: impl Future<Output = ()> + Send + 'static) {
+        let body = format!("<ErrorResponse><Error><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>");
+        self.order(StatusCode::FORBIDDEN, body, first);
+    }
+
+    fn order(&self, status: StatusCode, body: String, first: impl Future<Output = ()> + Send + 'static) {
+        let first = first.boxed();
+        self.shared
+            .orders
+            .lock()
+            .unwrap()
+            .push_back(Order { first, status, body });
     }
 
     pub fn fail_each(&self, nth: usize) {
@@ -145,13 +166,13 @@ async fn answer(
         };
         return (StatusCode::OK, answer);
     }
-    let action = shared.actions.lock().unwrap().pop_front();
-    let each = shared.fails_each.load(Ordering::SeqCst);
-    let fails = action.is_some() || (each > 0 && count % each == 0);
-    if let Some(action) = action {
-        action();
+    let order = shared.orders.lock().unwrap().pop_front();
+    if let Some(Order { first, status, body }) = order {
+        first.await;
+        return (status, body);
     }
-    if fails {
+    let each = shared.fails_each.load(Ordering::SeqCst);
+    if each > 0 && count % each == 0 {
         return (StatusCode::SERVICE_UNAVAILABLE, String::new());
     }
     let answer = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:sts::123456789012:assumed-role/r/s</Arn>\

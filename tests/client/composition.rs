@@ -515,3 +515,90 @@ async fn without_our_cache_a_client_follows_within_the_lease() {
     // Asking again costs Cognito nothing.
     assert_eq!(scene.stage.cognito_calls().1, 2);
 }
+
+#[tokio::test]
+async fn without_our_cache_the_interceptor_keeps_the_signer_of_an_operation() {
+    // A lease so short that the SDK's cache asks at each attempt.
+    let stage = Stage::start().await;
+    let provider = stage.builder().lease(Duration::from_secs(1)).build().unwrap();
+    let service = AnyService::start(&stage.pool).await;
+    let config = service.config(&stage.pool.client_config());
+    let config = aws_sdk_sts::config::Builder::from(&config)
+        .credentials_provider(provider.clone())
+        .interceptor(provider.rejection_interceptor())
+        .build();
+    let client = aws_sdk_sts::Client::from_conf(config);
+    let (_, alice) = sign_in(&stage, &provider, "alice").await;
+    switch_at_the_next_request(&service, &stage, &provider);
+    assert_eq!(call(&client).await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    let (_, bob) = sign_in(&stage, &provider, "bob").await;
+    // Within the session it goes on, with other credentials.
+    let clears = provider.clone();
+    service.fail_once_and(move || clears.clear_credentials());
+    call(&client).await.unwrap();
+    assert_eq!(service.calls(), [alice, bob.clone(), bob]);
+}
+
+fn with_interceptor(scene: &Scene, config: &SdkConfig) -> aws_sdk_sts::config::Builder {
+    aws_sdk_sts::config::Builder::from(config).interceptor(scene.provider.rejection_interceptor())
+}
+
+#[tokio::test]
+async fn a_late_refusal_of_old_credentials_leaves_the_new_ones_alone() {
+    let scene = Scene::new().await;
+    drop(scene.sign_in("alice").await);
+    let config = with_interceptor(&scene, &scene.provider.sdk_config(&scene.base));
+    let client = aws_sdk_sts::Client::from_conf(config.build());
+    let refreshes = scene.provider.clone();
+    let refreshed = async move { refreshes.refresh_now().await.unwrap() };
+    scene.service.refuse_once_after("ExpiredToken", refreshed);
+    client.get_caller_identity().send().await.unwrap_err();
+    call(&client).await.unwrap();
+    // The first exchange, and the one that was forced: the refusal was about credentials that were gone.
+    assert_eq!(scene.stage.cognito_calls().1, 2);
+}
+
+#[tokio::test]
+async fn a_refusal_of_current_credentials_makes_the_next_caller_wait_for_new_ones() {
+    let scene = Scene::new().await;
+    drop(scene.sign_in("alice").await);
+    let config = with_interceptor(&scene, &scene.provider.sdk_config(&scene.base));
+    let client = aws_sdk_sts::Client::from_conf(config.build());
+    scene.service.refuse_once_after("ExpiredToken", std::future::ready(()));
+    client.get_caller_identity().send().await.unwrap_err();
+    call(&client).await.unwrap();
+    assert_eq!(scene.stage.cognito_calls().1, 2);
+}
+
+#[tokio::test]
+async fn a_refused_role_is_assumed_anew_and_the_operation_goes_on() {
+    let scene = Scene::new().await;
+    let (_, alice) = scene.sign_in("alice").await;
+    let config = scene.provider.sdk_config(&scene.base);
+    let on_role = with_interceptor(&scene, &config)
+        .retry_classifier(scene.provider.rejection_retry())
+        .credentials_provider(assumed_on(&config).await);
+    let client = aws_sdk_sts::Client::from_conf(on_role.build());
+    scene.service.refuse_once_after("ExpiredToken", std::future::ready(()));
+    call(&client).await.unwrap();
+    assert_eq!(scene.service.signers("AssumeRole"), [alice.clone(), alice]);
+    // The user's own credentials were not refused.
+    assert_eq!(scene.stage.cognito_calls().1, 1);
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_anew_when_the_users_credentials_are_refused() {
+    let scene = Scene::new().await;
+    let (_, alice) = scene.sign_in("alice").await;
+    let config = scene.provider.sdk_config(&scene.base);
+    let client = on(&config, assumed_on(&config).await);
+    call(&client).await.unwrap();
+    assert!(
+        scene
+            .provider
+            .invalidate(&scene.provider.provide_credentials().await.unwrap())
+    );
+    call(&client).await.unwrap();
+    assert_eq!(scene.service.signers("AssumeRole"), [alice.clone(), alice]);
+    assert_eq!(scene.stage.cognito_calls().1, 2);
+}

@@ -17,6 +17,7 @@ mod composition;
 mod events;
 mod faults;
 mod interleavings;
+mod lease;
 mod many_users;
 mod mobile_traces;
 mod outage;
