@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::ids::IdentityPoolId;
 use crate::service::Proof;
-use crate::token::TokenClaims;
 
 /// Provider -> the person's name with it. Unverified, and compared with itself only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,13 +15,18 @@ impl LoginSubjects {
             Proof::Guest => BTreeMap::new(),
             // `amr` holds `<developer provider>:<pool>:<user>`, and more for what is linked.
             Proof::Developer { issuer_host, token } => {
-                let amr = token.unverified_claims().map(|claims| claims.amr).unwrap_or_default();
-                let user = amr.into_iter().find(|entry| entry.contains(pool.as_str()));
-                user.map(|user| (issuer_host.clone(), user)).into_iter().collect()
+                let amr = token
+                    .unverified_claims()
+                    .map(|claims| &claims.amr[..])
+                    .unwrap_or_default();
+                let user = amr.iter().find(|entry| entry.contains(pool.as_str()));
+                user.map(|user| (issuer_host.clone(), user.clone()))
+                    .into_iter()
+                    .collect()
             }
             Proof::External(logins) => logins
                 .iter()
-                .filter_map(|(provider, token)| Some((provider.to_owned(), TokenClaims::peek(token)?.sub?)))
+                .filter_map(|(provider, token)| Some((provider.to_owned(), token.unverified_claims()?.sub.clone()?)))
                 .collect(),
         })
     }

@@ -19,7 +19,7 @@ use crate::ids::IdentityId;
 use crate::logins::Logins;
 use crate::refresh::{Failure, Loaded};
 use crate::service::Proof;
-use crate::token::RefreshReason;
+use crate::token::{RefreshReason, TokenClaims};
 
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
@@ -189,7 +189,7 @@ impl LoginProof {
     pub(super) fn new(context: &Context, proof: Proof, identity: Option<IdentityId>, ask: ProofRequest) -> Self {
         let expires_at = match &proof {
             Proof::Guest => None,
-            Proof::Developer { token, .. } => token.unverified_claims().and_then(|claims| claims.expires_at()),
+            Proof::Developer { token, .. } => token.unverified_claims().and_then(TokenClaims::expires_at),
             Proof::External(logins) => logins.expires_at(),
         };
         let expires = expires_at.map(|at| Expiry::received(context.clock.now(), at, None));
