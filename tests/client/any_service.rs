@@ -1,5 +1,6 @@
 //! An AWS service on a socket of its own: it writes down by whom each request was signed, gives out roles to whoever asks, and fails
 //! when it is told to.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};

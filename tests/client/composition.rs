@@ -15,15 +15,15 @@ use aws_smithy_async::time::TimeSource;
 use cognito_identity_pool::{CognitoCredentialsProvider, ErrorKind, Login, Session};
 
 use crate::any_service::{AnyService, role_of};
-use crate::common::{Stage, ours};
+use crate::stage::{Stage, ours};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/reports";
 
-pub struct Scene {
-    pub stage: Stage,
-    pub provider: CognitoCredentialsProvider,
-    pub service: AnyService,
-    pub base: SdkConfig,
+struct Scene {
+    stage: Stage,
+    provider: CognitoCredentialsProvider,
+    service: AnyService,
+    base: SdkConfig,
 }
 
 impl Scene {

@@ -11,7 +11,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use cognito_identity_pool::client::CognitoCredentialsProviderBuilder;
 use cognito_identity_pool::{CognitoCredentialsProvider, ErrorKind, Login, Session};
 
-use crate::common::Stage;
+use crate::stage::Stage;
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
