@@ -53,7 +53,7 @@ pub(super) fn document(pool: &IdentityPoolId, account_id: Option<&str>, statemen
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }
 
-fn partition(region: &str) -> &'static str {
+pub(super) fn partition(region: &str) -> &'static str {
     const PARTITIONS: [(&str, &str); 8] = [
         ("cn-", "aws-cn"),
         ("us-gov-", "aws-us-gov"),
