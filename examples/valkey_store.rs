@@ -11,6 +11,7 @@ use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, cmd};
 
 /// The connection is shared, and made anew when it is lost.
+#[allow(missing_debug_implementations)]
 pub struct ValkeyStore(pub ConnectionManager);
 
 fn millis(ttl: Duration) -> u64 {
@@ -22,19 +23,24 @@ impl SharedStore for ValkeyStore {
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
         let mut set = cmd("SET");
         set.arg(key).arg(value).arg("NX").arg("GET").arg("PX").arg(millis(ttl));
-        Ok(set.query_async(&mut self.0.clone()).await?)
+        set.query_async(&mut self.0.clone()).await.map_err(StoreError::new)
     }
 
     async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
-        Ok(self.0.clone().pset_ex(key, value, millis(ttl)).await?)
+        Ok(self
+            .0
+            .clone()
+            .pset_ex(key, value, millis(ttl))
+            .await
+            .map_err(StoreError::new)?)
     }
 
     async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.0.clone().get(key).await?)
+        self.0.clone().get(key).await.map_err(StoreError::new)
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        Ok(self.0.clone().del(key).await?)
+        self.0.clone().del(key).await.map_err(StoreError::new)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
@@ -42,8 +48,12 @@ impl SharedStore for ValkeyStore {
         let (mut cursor, mut keys) = (0u64, BTreeSet::new());
         loop {
             let mut scan = cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(1_000);
-            let (next, found): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+            scan.arg(cursor)
+                .arg("MATCH")
+                .arg(format!("{prefix}*"))
+                .arg("COUNT")
+                .arg(1_000);
+            let (next, found): (u64, Vec<String>) = scan.query_async(&mut connection).await.map_err(StoreError::new)?;
             keys.extend(found); // a key may come twice
             if next == 0 {
                 break;
@@ -52,7 +62,7 @@ impl SharedStore for ValkeyStore {
         }
         let mut entries = Vec::new();
         for key in keys {
-            let value: Option<String> = connection.get(&key).await?;
+            let value: Option<String> = connection.get(&key).await.map_err(StoreError::new)?;
             entries.extend(value.map(|value| (key, value))); // it may have expired meanwhile
         }
         Ok(entries)

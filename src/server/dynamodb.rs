@@ -17,9 +17,9 @@ use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, default_async_sl
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 
-use super::policy::partition;
 use super::shared_store::SharedStore;
 use crate::clock::Clock;
+use crate::ids::Partition;
 use crate::store::StoreError;
 
 const FOLDER: &str = "folder";
@@ -99,10 +99,10 @@ impl DynamoDbStore {
             .create_table()
             .table_name(&self.table)
             .billing_mode(BillingMode::PayPerRequest)
-            .attribute_definitions(attribute(FOLDER)?)
-            .attribute_definitions(attribute(NAME)?)
-            .key_schema(key(FOLDER, KeyType::Hash)?)
-            .key_schema(key(NAME, KeyType::Range)?)
+            .attribute_definitions(attribute(FOLDER).map_err(failed)?)
+            .attribute_definitions(attribute(NAME).map_err(failed)?)
+            .key_schema(key(FOLDER, KeyType::Hash).map_err(failed)?)
+            .key_schema(key(NAME, KeyType::Range).map_err(failed)?)
             .send()
             .await;
         match made {
@@ -111,25 +111,33 @@ impl DynamoDbStore {
             {
                 return self.active().await;
             }
-            made => drop(made?),
+            made => drop(made.map_err(failed)?),
         }
         self.active().await?;
         let ttl = TimeToLiveSpecification::builder()
             .attribute_name(EXPIRES_AT)
             .enabled(true)
-            .build()?;
+            .build()
+            .map_err(failed)?;
         self.client
             .update_time_to_live()
             .table_name(&self.table)
             .time_to_live_specification(ttl)
             .send()
-            .await?;
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 
     async fn active(&self) -> Result<(), StoreError> {
         for _ in 0..60 {
-            let described = self.client.describe_table().table_name(&self.table).send().await?;
+            let described = self
+                .client
+                .describe_table()
+                .table_name(&self.table)
+                .send()
+                .await
+                .map_err(failed)?;
             if described.table().and_then(|table| table.table_status()) == Some(&TableStatus::Active) {
                 return Ok(());
             }
@@ -143,7 +151,7 @@ impl DynamoDbStore {
     /// [`create_table`](Self::create_table) needs `dynamodb:CreateTable`, `dynamodb:DescribeTable` and
     /// `dynamodb:UpdateTimeToLive` besides.
     pub fn required_iam_policy(&self) -> String {
-        let (partition, region) = (partition(&self.region), &self.region);
+        let (partition, region) = (Partition::of(&self.region).name, &self.region);
         let policy = serde_json::json!({
             "Version": "2012-10-17",
             "Statement": [{
@@ -180,6 +188,10 @@ impl DynamoDbStore {
     }
 }
 
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::new(error)
+}
+
 /// A key is a folder and a name in it.
 fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('/').unwrap_or(("-", key))
@@ -213,10 +225,10 @@ impl SharedStore for DynamoDbStore {
             let refused = match put {
                 Ok(_) => return Ok(None),
                 Err(SdkError::ServiceError(refused)) => refused,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(failed(error)),
             };
             let PutItemError::ConditionalCheckFailedException(there) = refused.err() else {
-                return Err(SdkError::<PutItemError, _>::ServiceError(refused).into());
+                return Err(failed(SdkError::<PutItemError, _>::ServiceError(refused)));
             };
             // Not every implementation says what is there.
             let there = match there.item() {
@@ -237,7 +249,8 @@ impl SharedStore for DynamoDbStore {
             .table_name(&self.table)
             .set_item(Some(item))
             .send()
-            .await?;
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 
@@ -249,7 +262,8 @@ impl SharedStore for DynamoDbStore {
             .set_key(Some(address(key)))
             .consistent_read(true)
             .send()
-            .await?;
+            .await
+            .map_err(failed)?;
         Ok(found.item().and_then(|item| self.value(item)))
     }
 
@@ -259,7 +273,8 @@ impl SharedStore for DynamoDbStore {
             .table_name(&self.table)
             .set_key(Some(address(key)))
             .send()
-            .await?;
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 
@@ -286,7 +301,7 @@ impl SharedStore for DynamoDbStore {
             .send();
         let mut entries = Vec::new();
         while let Some(item) = pages.next().await {
-            let item = item?;
+            let item = item.map_err(failed)?;
             let name = item.get(NAME).and_then(|name| name.as_s().ok());
             if let (Some(name), Some(value)) = (name, self.value(&item)) {
                 entries.push((format!("{folder}/{name}"), value));
