@@ -38,6 +38,7 @@ mod doctor;
 mod guest_link;
 mod hmac_key;
 mod http_refusal;
+mod identity_request;
 mod in_process;
 mod policy;
 mod rate_limit;
