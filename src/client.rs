@@ -14,13 +14,15 @@ mod flow;
 mod guest;
 mod identity_cache;
 mod identity_state;
+mod kept_identities;
+mod lease;
 mod login;
 mod login_status;
 mod login_subjects;
 mod pin;
-mod reentrancy;
 mod rejection;
 mod remembered_ids;
+mod resolution;
 mod session;
 mod store_queue;
 mod turns;
@@ -40,7 +42,9 @@ use self::app_code::drop_quietly;
 use self::context::Context;
 use self::current_session::{BoundProvider, CurrentSession, Demand, NEXT_EPOCH, decided, state, undecided};
 use self::identity_state::IdentityState;
+use self::lease::LeaseSlot;
 use self::login::Who;
+use self::resolution::{SessionId, SessionMark};
 use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, IntoId};
 use crate::refresh::HotValue;
@@ -114,13 +118,17 @@ impl CognitoCredentialsProvider {
     fn start(context: Context, login: Login) -> Self {
         let context = Arc::new(context);
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
-        let in_force = ArcSwap::new(state(&context, Login::signed_out(), epoch, Arc::default(), None));
+        let provider = context.id();
+        let mark = SessionMark::new(SessionId { epoch, provider });
+        let in_force = ArcSwap::new(state(&context, Login::signed_out(), mark, Arc::default(), None));
         let provider = Self {
             listened_to: Arc::new(EndsSubscriptions(Arc::clone(&context))),
             current: Arc::new(CurrentSession {
+                provider,
                 context,
                 in_force,
                 hot: HotValue::empty(),
+                leased: LeaseSlot::default(),
                 switching: Mutex::default(),
             }),
         };
@@ -306,7 +314,8 @@ impl CognitoCredentialsProvider {
     }
 
     /// Says that a service has refused these credentials. If, and only if, they are still the current ones, the next caller waits
-    /// for new ones. `false`: they are not.
+    /// for new ones; what was derived from them, such as a role that was assumed with them, is derived anew, too. Derived
+    /// credentials can be named here as well. `false`: they are not current.
     pub fn invalidate(&self, credentials: &Credentials) -> bool {
         self.current.invalidate_signer(credentials.access_key_id())
     }

@@ -36,6 +36,8 @@ pub(super) struct Context {
     pub(super) patience: Patience,
     pub(super) policy: RefreshPolicy,
     pub(super) identity_policy: IdentityPolicy,
+    /// How far ahead the expiry is at most that plain `ProvideCredentials` says.
+    pub(super) lease: Option<Duration>,
     pub(super) issuer_host: Option<String>,
     pub(super) namespace: String,
     pub(super) queue: Arc<StoreQueue>,

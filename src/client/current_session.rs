@@ -13,21 +13,28 @@ use super::context::{Context, PROVIDER_NAME};
 use super::events::EventKind;
 use super::exchange::{Consult, SessionCaches, Snapshot};
 use super::identity_state::{IdentityState, SignIn};
+use super::kept_identities::KeptIdentities;
+use super::lease::{LeaseSlot, Leased};
 use super::login::{Login, Sameness, Who};
 use super::login_status::{LoginKind, LoginStatus};
-use super::reentrancy;
+use super::pin;
 use super::remembered_ids::RememberedId;
+use super::resolution::{self, SessionId, SessionMark};
 use super::store_queue::Stored;
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
-use crate::refresh::{self, Failure, HotValue, RefreshCache};
+use crate::refresh::{self, Failure, HotValue, Reentry, RefreshCache};
 
 /// What provider and sessions share: the one pointer to the session in force.
 pub(super) struct CurrentSession {
+    /// Whose sessions these are, see [`SessionId`].
+    pub(super) provider: usize,
     pub(super) context: Arc<Context>,
     pub(super) in_force: ArcSwap<SessionState>,
     /// What the session in force serves, for hits. Changed under the lock of `switching`.
     pub(super) hot: HotValue<Snapshot>,
+    /// The same as plain `ProvideCredentials` hands it out. Changed under the same lock.
+    pub(super) leased: LeaseSlot,
     /// Its lock orders the changes of the pointer. Nothing of the app's runs under it: what is replaced is ended, woken, dropped and
     /// told of afterwards, see [`install`](Self::install).
     pub(super) switching: Mutex<Switching>,
@@ -77,7 +84,10 @@ impl CurrentSession {
         if self.hot.is(served) {
             return;
         }
-        let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if served.pin().is_some() {
+            pin::remember(served.credentials.access_key_id(), &state.mark);
+        }
+        let _switching = self.switching();
         if Arc::ptr_eq(&self.in_force.load(), state) {
             self.hot.put(served);
         }
@@ -90,18 +100,11 @@ impl CurrentSession {
     /// Waits for credentials of the session in force, or of the one that the caller is bound to. Whoever waits while the pointer
     /// moves gets `SessionEnded`: neither the old nor the new user's. Only where it was the app's closure that decided for another
     /// login, on behalf of those who wait, they go on with that one.
-    pub(super) async fn serve(
-        self: &Arc<Self>,
-        bound: Option<u64>,
-    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
+    pub(super) async fn serve(self: &Arc<Self>, bound: Option<u64>) -> Result<Served, Error> {
         self.serve_from(bound, Demand::Fresh).await
     }
 
-    pub(super) async fn serve_from(
-        self: &Arc<Self>,
-        bound: Option<u64>,
-        mut demand: Demand,
-    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
+    pub(super) async fn serve_from(self: &Arc<Self>, bound: Option<u64>, mut demand: Demand) -> Result<Served, Error> {
         let mut state = self.look_up(bound)?;
         let asked = self.switching().asked;
         let mut consulted = false;
@@ -148,7 +151,7 @@ impl CurrentSession {
 
     /// The session in force, after asking the app's closure where it is the only one who can say whose that is.
     fn look_up(self: &Arc<Self>, bound: Option<u64>) -> Result<Arc<SessionState>, Error> {
-        if reentrancy::is_inside(self.context.id()) {
+        if Reentry::is_inside(self.context.id()) {
             return Err(Error::reentered());
         }
         let mut state = self.in_force.load_full();
@@ -255,22 +258,74 @@ impl CurrentSession {
         }
     }
 
+    /// As [`serve`](Self::serve), for whoever may be part of a resolution that is listened to.
+    pub(super) async fn serve_heard(self: &Arc<Self>, bound: Option<u64>) -> Result<Served, Error> {
+        if !resolution::is_overheard() {
+            return self.serve(bound).await;
+        }
+        let bound = resolution::session_to_serve(self.provider, bound)?;
+        // Noted at once: it counts as asked also if it fails, or if nobody waits for its answer.
+        let before = Arc::clone(&self.in_force.load().mark);
+        let is_news = !resolution::has_asked(&before);
+        resolution::note(before.asked());
+        let (state, snapshot) = self.serve(bound).await?;
+        if !Arc::ptr_eq(&before, &state.mark) {
+            // The app's closure has decided for another login meanwhile.
+            if is_news {
+                resolution::take_back(&before);
+            }
+            resolution::note(state.mark.asked());
+        }
+        Ok((state, snapshot))
+    }
+
     pub(super) fn provide<'a>(self: &'a Arc<Self>, bound: Option<u64>) -> future::ProvideCredentials<'a> {
-        self.hit(bound, |snapshot| match snapshot {
-            Some(snapshot) => future::ProvideCredentials::ready(Ok(snapshot.hand_out())),
-            None => future::ProvideCredentials::new(async move {
-                let (_, snapshot) = self.serve(bound).await.map_err(CredentialsError::from)?;
-                Ok(snapshot.hand_out())
-            }),
+        let lease = || {
+            future::ProvideCredentials::new(async move {
+                let (state, snapshot) = self.serve_heard(bound).await.map_err(CredentialsError::from)?;
+                Ok(self.lease(&state, &snapshot).credentials.clone())
+            })
+        };
+        if resolution::is_overheard() {
+            return lease();
+        }
+        let wall = self.context.clock.wall_millis();
+        self.leased.read(bound, wall, |credentials| match credentials {
+            Some(credentials) => future::ProvideCredentials::ready(Ok(credentials.clone())),
+            None => lease(),
         })
     }
 
+    /// What `state` serves, as it is handed out: the copy that there is, or a new one.
+    fn lease(&self, state: &Arc<SessionState>, snapshot: &refresh::Cached<Snapshot>) -> Arc<Leased> {
+        let now = self.context.clock.now();
+        let serves = |leased: &Arc<Leased>| leased.is_of(snapshot, now);
+        if let Some(leased) = self.leased.get().filter(serves) {
+            return leased;
+        }
+        let _switching = self.switching();
+        if let Some(leased) = self.leased.get().filter(serves) {
+            return leased;
+        }
+        let leased = Arc::new(Leased::new(snapshot, self.context.lease, now));
+        if Arc::ptr_eq(&self.in_force.load(), state) {
+            self.leased.put(Some(Arc::clone(&leased)));
+        }
+        leased
+    }
+
+    /// A service has refused the credentials with this access key, which are the session's or were derived from them. `false`: they
+    /// are not in use any more.
     pub(super) fn invalidate_signer(&self, access_key_id: &str) -> bool {
         let state = self.in_force.load();
-        state
+        let invalidated = state
             .credentials
             .as_ref()
-            .is_some_and(|credentials| credentials.invalidate(|snapshot| snapshot.has_key(access_key_id)))
+            .is_some_and(|credentials| credentials.invalidate(|snapshot| snapshot.has_key(access_key_id)));
+        if invalidated {
+            state.mark.renew();
+        }
+        state.kept.forget(access_key_id) || invalidated
     }
 
     /// What became of the sign-in of this session, if it is in force and has made its first exchange.
@@ -337,7 +392,11 @@ impl CurrentSession {
         }
         let old_decide = std::mem::replace(&mut switching.decide, decide);
         let was_out = self.in_force.load().login.is_signed_out();
-        let state = self.state(&switching, cause, login, epoch, identity);
+        let mark = SessionMark::new(SessionId {
+            epoch,
+            provider: self.provider,
+        });
+        let state = self.state(&switching, cause, login, mark, identity);
         self.install(switching, Arc::clone(&state));
         drop_quietly(old_decide);
         if state.login.is_signed_out() && !was_out {
@@ -355,7 +414,7 @@ impl CurrentSession {
             Some(caches) => (caches.newest_login(), caches.identity_state()),
             None => (old.login.clone(), Arc::default()),
         };
-        let state = self.state(&switching, Cause::App, login, old.epoch, identity);
+        let state = self.state(&switching, Cause::App, login, Arc::clone(&old.mark), identity);
         self.install(switching, state);
         drop_quietly(old);
     }
@@ -386,9 +445,10 @@ impl CurrentSession {
         switching: &Switching,
         cause: Cause,
         login: Login,
-        epoch: u64,
+        mark: Arc<SessionMark>,
         identity: Arc<IdentityState>,
     ) -> Arc<SessionState> {
+        let epoch = mark.id.epoch;
         let consult = switching.decide.is_some().then(|| {
             let current = Arc::downgrade(self);
             let just_decided = AtomicBool::new(matches!(cause, Cause::Decision));
@@ -403,15 +463,22 @@ impl CurrentSession {
             });
             consult
         });
-        state(&self.context, login, epoch, identity, consult)
+        state(&self.context, login, mark, identity, consult)
     }
 
     /// Puts `state` in force. The lock is given back before anything of the app's runs: the old session is ended, which wakes those
     /// who wait for it and drops what it was loading; its login is dropped; and a panic in any of that skips none of the rest.
     pub(super) fn install(&self, switching: MutexGuard<'_, Switching>, state: Arc<SessionState>) {
         let (epoch, login) = (state.epoch, format!("{:?}", state.login));
+        let mark = Arc::clone(&state.mark);
         let old = self.in_force.swap(state);
+        if Arc::ptr_eq(&old.mark, &mark) {
+            mark.renew();
+        } else {
+            old.mark.end();
+        }
         self.hot.clear();
+        self.leased.put(None);
         drop(switching);
         old.end();
         drop_quietly(old);
@@ -444,9 +511,16 @@ pub(super) struct SessionState {
     pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
     /// Why nobody gets anything any more.
     pub(super) closed: Option<Error>,
+    /// What is derived from the session has it.
+    pub(super) mark: Arc<SessionMark>,
+    /// What identity caches keep of other resolvers while the session is in force.
+    pub(super) kept: KeptIdentities,
     /// The app's closure has decided for another login: whoever waits goes on with that one.
     pub(super) overruled: AtomicBool,
 }
+
+/// What a session serves, and which it was.
+pub(super) type Served = (Arc<SessionState>, refresh::Cached<Snapshot>);
 
 impl SessionState {
     /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
@@ -507,12 +581,13 @@ impl SessionState {
         if let Some(caches) = &self.caches {
             caches.end();
         }
+        quietly(|| self.kept.clear());
     }
 }
 
 /// What the app's closure answers. One that panics, or hands the question on, has decided nothing.
 pub(super) fn decided(decide: &Decide, provider: usize) -> Option<Login> {
-    let login = quietly(|| reentrancy::marked(provider, || decide()))?;
+    let login = quietly(|| Reentry::marked(provider, || decide()))?;
     if let Who::Decided(_) = login.who {
         drop_quietly(login);
         return None;
@@ -528,10 +603,11 @@ pub(super) fn undecided() -> Login {
 pub(super) fn state(
     context: &Arc<Context>,
     login: Login,
-    epoch: u64,
+    mark: Arc<SessionMark>,
     identity: Arc<IdentityState>,
     consult: Option<Consult>,
 ) -> Arc<SessionState> {
+    let epoch = mark.id.epoch;
     let caches = match login.who {
         Who::SignedOut | Who::Decided(_) => None,
         _ => Some(SessionCaches::new(
@@ -549,6 +625,8 @@ pub(super) fn state(
         caches,
         credentials,
         closed: None,
+        mark,
+        kept: KeptIdentities::default(),
         overruled: AtomicBool::new(false),
     })
 }
@@ -558,6 +636,14 @@ pub(super) fn state(
 pub(super) struct BoundProvider {
     pub(super) current: Arc<CurrentSession>,
     pub(super) bound: Option<u64>,
+}
+
+impl BoundProvider {
+    /// The session that it is bound to.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        let provider = self.current.provider;
+        self.bound.map(|epoch| SessionId { epoch, provider })
+    }
 }
 
 impl ProvideCredentials for BoundProvider {
