@@ -356,4 +356,16 @@ impl Failure for Error {
         )
         .with_hint("compare the service's `Date` with the expiration that it sent")
     }
+
+    fn too_short(wanted: std::time::Duration, given: std::time::Duration) -> Self {
+        Self::new(
+            ErrorKind::Configuration,
+            format!(
+                "credentials for {} s were asked for, and the service gives them for {} s",
+                wanted.as_secs(),
+                given.as_secs()
+            ),
+        )
+        .with_hint("ask for less; in the classic flow, the role's maximum session duration and the flow's duration set the limit")
+    }
 }
