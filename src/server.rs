@@ -43,6 +43,8 @@ mod policy;
 mod rate_limit;
 mod request;
 mod setup;
+#[allow(dead_code, reason = "the parts that share state are wired next")]
+mod shared_store;
 mod token_cache;
 mod user_ids;
 mod vending;
@@ -58,6 +60,7 @@ pub use doctor::{Diagnosis, Finding, Severity};
 pub use guest_link::{GuestClaim, GuestClaims, GuestTicket, UsedClaims};
 pub use http_refusal::HttpRefusal;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
+pub use shared_store::{MemorySharedStore, SharedStore};
 pub use user_ids::UserIds;
 pub use vending::TokenVendor;
 #[cfg(feature = "verify")]

@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use super::entry::UserEntry;
 use super::options::UserOptions;
 use crate::client::Session;
-use crate::client::scoped::{ScopedCredentials, WeakSession};
+use crate::client::user_sessions::{UserSessionCredentials, WeakSession};
 use crate::ids::DeveloperUserId;
 
 const SHARDS: usize = 64;
@@ -40,7 +40,7 @@ struct Shard {
 /// What is kept of one session. The session itself is let go soon after nobody else has it, and made anew for the next.
 struct Record {
     user: Arc<UserEntry>,
-    credentials: ScopedCredentials,
+    credentials: UserSessionCredentials,
     session: Option<Session>,
     /// When it was asked for last: milliseconds, then the order within them.
     used: u64,
@@ -59,7 +59,7 @@ pub(super) enum Lookup {
 
 /// A session as the refresher sees it.
 pub(super) struct SessionView<'a> {
-    pub(super) credentials: &'a ScopedCredentials,
+    pub(super) credentials: &'a UserSessionCredentials,
     /// What is left of the credentials' life, and how long that was.
     pub(super) life: Option<(std::time::Duration, std::time::Duration)>,
     /// When the user was in use last, by the wall clock in milliseconds.
@@ -135,8 +135,8 @@ impl Table {
         user: &DeveloperUserId,
         options: Option<&UserOptions>,
         now: i64,
-        make: impl FnOnce() -> (Arc<UserEntry>, ScopedCredentials),
-        start: impl FnOnce(&ScopedCredentials) -> Session,
+        make: impl FnOnce() -> (Arc<UserEntry>, UserSessionCredentials),
+        start: impl FnOnce(&UserSessionCredentials) -> Session,
     ) -> Lookup {
         let hash = self.hash(user.as_str());
         let mut shard = self.shard(hash);

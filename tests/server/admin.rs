@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::vendor_stage::{PROVIDER, Stage, actions, user};
+use crate::stage::{PROVIDER, Stage, actions, user};
 use cognito_identity_pool::{ErrorKind, IdentityAdmin, IdentityId, Logins, server::Severity};
 
 #[tokio::test]

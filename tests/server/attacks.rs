@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::vendor_stage::{CLAIMS_KEY, PROVIDER, Stage, user};
+use crate::stage::{CLAIMS_KEY, PROVIDER, Stage, user};
 use cognito_identity_pool::{
     DeveloperUserId, Error, ErrorKind, IdentityId, Logins, TokenVendor,
     server::{GuestClaim, GuestClaims, HttpRefusal, VendRequest},

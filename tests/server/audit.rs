@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::sync::Once;
 
-use crate::vendor_stage::{Stage, user};
+use crate::stage::{Stage, user};
 use cognito_identity_pool::server::{AUDIT_TARGET, GuestClaim, PrincipalTags, VendRequest};
 
 thread_local! {

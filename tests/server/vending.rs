@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::vendor_stage::{PROVIDER, Stage, actions, user};
+use crate::stage::{PROVIDER, Stage, actions, user};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use cognito_identity_pool::{
