@@ -1,5 +1,7 @@
 //! What the refresh engine has to know of our [`Error`], and the errors that it raises itself.
 
+use std::time::Duration;
+
 use crate::error::{Error, ErrorKind};
 use crate::refresh::Failure;
 
@@ -12,7 +14,7 @@ impl Failure for Error {
         Self::needs_sign_in(self)
     }
 
-    fn retry_after(&self) -> Option<std::time::Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         Self::retry_after(self)
     }
 
@@ -22,7 +24,7 @@ impl Failure for Error {
             .with_hint("the panic's own message went to the panic hook of the process, stderr by default")
     }
 
-    fn timed_out(after: std::time::Duration) -> Self {
+    fn timed_out(after: Duration) -> Self {
         Self::new(
             ErrorKind::Timeout,
             format!("no credentials after {} s", after.as_secs_f32()),
