@@ -202,6 +202,11 @@ impl RefreshPolicy {
         self.adaptive.then_some(BACKOFF_WHEN_INVALIDATED)
     }
 
+    /// How long a first load that failed for a passing reason is not tried again, if the source asked for that.
+    pub(super) fn first_retry(&self, retry_after: Duration) -> Duration {
+        retry_after.min(REMEMBER_AT_MOST)
+    }
+
     /// How long a failure that has to be raised is raised again without a new attempt: 1 to 5 seconds, doubled for each
     /// `again` up to a minute, and as long as the source asked for up to a minute.
     pub(super) fn remember(&self, again: u32, retry_after: Option<Duration>) -> Duration {

@@ -292,7 +292,7 @@ impl<E: Failure> State<E> {
             // A first load that fails for a passing reason is not remembered: whoever asks next may find it passed. Unless
             // the source says when: then nobody asks before.
             match retry_after.filter(|delay| !delay.is_zero()) {
-                Some(_) => self.back_off(policy.remember(0, retry_after), policy, error, false, now),
+                Some(delay) => self.back_off(policy.first_retry(delay), policy, error, false, now),
                 None => self.backoff = None,
             }
             return false;

@@ -34,6 +34,11 @@ impl Case {
         case
     }
 
+    fn drawn(mut self, fixed: f64) -> Self {
+        self.policy = self.policy.with_random(fixed);
+        self
+    }
+
     fn now(&self) -> Now {
         self.time.clock().now()
     }
@@ -131,8 +136,13 @@ fn a_first_load_that_fails_for_a_passing_reason_is_not_remembered() {
 
 #[test]
 fn a_first_load_that_fails_with_a_retry_after_is_not_tried_again_before() {
-    for (asked, remembered) in [(20, 20), (3600, 60)] {
-        let case = || Case::empty(RefreshPolicy::default()).failing(&Fault::Busy(at(0, asked)));
+    for (asked, remembered) in [(1, 1), (20, 20), (3600, 60)] {
+        // Not a moment longer than asked for, whatever is drawn.
+        let case = || {
+            Case::empty(RefreshPolicy::default())
+                .drawn(1.0)
+                .failing(&Fault::Busy(at(0, asked)))
+        };
         assert_eq!(case().verdict(), Fail(Fault::Busy(at(0, asked))));
         assert!(matches!(case().after(0, remembered - 1).verdict(), Fail(_)));
         assert_eq!(case().after(0, remembered).verdict(), Mandatory(Reason::FirstUse));
