@@ -34,31 +34,37 @@ mod admin;
 mod audit;
 mod builder;
 mod deny_list;
+pub(crate) mod dependents;
 mod doctor;
+mod forget;
 mod guest_link;
 mod hmac_key;
 mod http_refusal;
-mod in_process;
+pub(crate) mod in_process;
+mod linking;
 mod policy;
 mod rate_limit;
 mod request;
 mod setup;
+mod shared_store;
 mod token_cache;
 mod user_ids;
 mod vending;
 #[cfg(feature = "verify")]
 mod verify;
 
-pub use admin::{
-    DeleteReport, ForgetReport, IdentityAdmin, IdentityAdminBuilder, IdentityDetails, IdentityPages, UserIdentity,
-};
+pub use admin::{DeleteReport, IdentityAdmin, IdentityAdminBuilder, IdentityDetails, IdentityPages, UserIdentity};
 pub use audit::AUDIT_TARGET;
 pub use builder::TokenVendorBuilder;
 pub use doctor::{Diagnosis, Finding, Severity};
-pub use guest_link::{GuestClaim, GuestClaims, GuestTicket, UsedClaims};
+pub use forget::ForgetReport;
+pub use guest_link::{GuestClaim, GuestClaims, GuestTicket};
 pub use http_refusal::HttpRefusal;
+pub use linking::{LinkedVend, NewGuest};
+pub use rate_limit::RequestLimit;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
+pub use shared_store::{MemoryStore, SharedStore, StoreEntry};
 pub use user_ids::UserIds;
-pub use vending::TokenVendor;
+pub use vending::{TokenVendor, VendorHealth};
 #[cfg(feature = "verify")]
 pub use verify::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};

@@ -175,8 +175,4 @@ impl WeakSession {
         let epoch = shared.current.load().epoch;
         Some(Session { shared, epoch })
     }
-
-    pub(crate) fn is_held(&self) -> bool {
-        self.0.strong_count() > 0
-    }
 }

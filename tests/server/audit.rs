@@ -54,7 +54,7 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
         .await
         .unwrap();
     let guest = stage.guest().await;
-    let ticket = vendor.issue_guest_claim(&guest, "s").unwrap();
+    let ticket = vendor.issue_guest_claim(&guest, "s").await.unwrap();
     vendor
         .link_guest(&user("alice"), GuestClaim::new(ticket.expose(), guest.clone(), "s"))
         .await

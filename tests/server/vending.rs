@@ -161,7 +161,7 @@ async fn a_guest_becomes_the_user_and_keeps_its_id() {
     let stage = Stage::start().await;
     let vendor = stage.vendor();
     let guest = stage.guest().await;
-    let ticket = vendor.issue_guest_claim(&guest, "session-1").unwrap();
+    let ticket = vendor.issue_guest_claim(&guest, "session-1").await.unwrap();
     let claim = GuestClaim::new(ticket.expose(), guest.clone(), "session-1");
     let linked = vendor.link_guest(&user("alice"), claim).await.unwrap();
     assert_eq!((linked.identity_id(), linked.replaces()), (&guest, None));
@@ -176,7 +176,7 @@ async fn the_same_user_may_link_the_same_guest_again() {
     let vendor = stage.vendor();
     let guest = stage.guest().await;
     for _ in 0..2 {
-        let ticket = vendor.issue_guest_claim(&guest, "session-1").unwrap();
+        let ticket = vendor.issue_guest_claim(&guest, "session-1").await.unwrap();
         let claim = GuestClaim::new(ticket, guest.clone(), "session-1");
         assert_eq!(
             vendor.link_guest(&user("alice"), claim).await.unwrap().identity_id(),
@@ -191,7 +191,7 @@ async fn a_guest_of_a_user_who_has_an_identity_is_never_merged_here() {
     let vendor = stage.vendor();
     let own = vendor.vend(&user("alice")).await.unwrap();
     let guest = stage.guest().await;
-    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").unwrap(), guest.clone(), "s");
+    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");
     let error = vendor.link_guest(&user("alice"), claim).await.unwrap_err();
     assert_eq!(
         (error.kind(), HttpRefusal::from(&error).status()),
@@ -210,7 +210,7 @@ async fn a_guest_that_the_service_merges_is_reported_as_replaced() {
     let vendor = stage.vendor();
     let own = vendor.vend(&user("alice")).await.unwrap();
     let guest = stage.guest().await;
-    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").unwrap(), guest.clone(), "s");
+    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");
     let linked = vendor.link_guest(&user("alice"), claim).await.unwrap();
     assert_eq!(
         (linked.identity_id(), linked.replaces()),
@@ -349,7 +349,7 @@ async fn the_policy_names_exactly_the_operations_that_are_called() {
     let google = stage.pool.oidc_issuer(Logins::GOOGLE).unwrap();
     let vendor = stage.vendor();
     let guest = stage.guest().await;
-    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").unwrap(), guest.clone(), "s");
+    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");
     vendor.ready().await.unwrap();
     vendor.link_guest(&user("alice"), claim).await.unwrap();
     vendor.vend(&user("alice")).await.unwrap();
@@ -372,7 +372,7 @@ async fn without_guest_claims_the_policy_is_smaller_and_no_guest_is_linked() {
         .unwrap();
     assert!(!vendor.required_iam_policy().contains("DescribeIdentity\""));
     let guest = stage.guest().await;
-    let error = vendor.issue_guest_claim(&guest, "s").unwrap_err();
+    let error = vendor.issue_guest_claim(&guest, "s").await.unwrap_err();
     assert!(error.hint().unwrap().contains(".guest_claims("));
     let error = vendor
         .link_guest(&user("alice"), GuestClaim::new("ticket", guest, "s"))
