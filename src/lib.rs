@@ -33,21 +33,32 @@ pub mod http_backend;
 pub mod local;
 
 pub use async_trait::async_trait;
+#[doc(inline)]
 pub use client::{CognitoCredentialsProvider, Login, Session, SignIn};
+#[doc(inline)]
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
+#[doc(inline)]
 pub use error::{BackendError, Error, ErrorKind};
 #[cfg(feature = "http-backend")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+#[doc(inline)]
 pub use http_backend::HttpBackend;
+#[doc(inline)]
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
+#[doc(inline)]
 pub use local::LocalIdentityPool;
+#[doc(inline)]
 pub use logins::Logins;
 #[cfg(feature = "verify")]
 #[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
+#[doc(inline)]
 pub use server::TokenVerifier;
+#[doc(inline)]
 pub use server::{IdentityAdmin, TokenVendor};
 pub use service::explain;
+#[doc(inline)]
 pub use token::OpenIdToken;
+#[doc(inline)]
 pub use users::UserCredentials;

@@ -46,6 +46,7 @@ mod policy;
 mod rate_limit;
 mod request;
 mod setup;
+#[allow(dead_code, reason = "the deny list is shared next")]
 mod shared_store;
 mod token_cache;
 mod user_ids;
@@ -63,7 +64,7 @@ pub use http_refusal::HttpRefusal;
 pub use linking::{LinkedVend, NewGuest};
 pub use rate_limit::RequestLimit;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
-pub use shared_store::{MemoryStore, SharedStore, StoreEntry};
+pub use shared_store::{MemorySharedStore, SharedStore};
 pub use user_ids::UserIds;
 pub use vending::{TokenVendor, VendorHealth};
 #[cfg(feature = "verify")]

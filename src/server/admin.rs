@@ -8,13 +8,13 @@ use super::audit::Audit;
 use super::doctor::{self, Diagnosis};
 use super::policy::{self, Statement};
 use super::setup::{ServiceSetup, setup_methods};
-use super::shared_store::{MemoryStore, ScopedStore, SharedStore};
+use super::shared_store::{SharedState, SharedStore};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::logins::Logins;
 use crate::service::signed::{IdentityRow, PAGE, SignedService};
-use crate::service::time_source;
+use crate::service::{sleep_impl, time_source};
 
 /// Looks after the identities of a pool: for support, privacy and operations. Cheap to clone.
 ///
@@ -35,8 +35,7 @@ use crate::service::time_source;
 #[derive(Debug, Clone)]
 pub struct IdentityAdmin {
     pub(super) service: SignedService,
-    pub(super) store: ScopedStore,
-    pub(super) clock: Clock,
+    pub(super) store: SharedState,
     account_id: Option<String>,
 }
 
@@ -44,7 +43,7 @@ pub struct IdentityAdmin {
 #[must_use]
 pub struct IdentityAdminBuilder {
     setup: ServiceSetup,
-    store: Arc<dyn SharedStore>,
+    store: Option<Arc<dyn SharedStore>>,
     account_id: Option<String>,
 }
 
@@ -58,9 +57,9 @@ impl IdentityAdminBuilder {
     }
 
     /// Where [`IdentityAdmin::forget_user`] remembers which identities it is taking down, so that another instance, or the next process,
-    /// goes on from there. By default a [`MemoryStore`], for this process.
+    /// goes on from there. By default a [`MemorySharedStore`](crate::server::MemorySharedStore), for this process.
     pub fn shared(mut self, store: impl SharedStore + 'static) -> Self {
-        self.store = Arc::new(store);
+        self.store = Some(Arc::new(store));
         self
     }
 
@@ -71,10 +70,12 @@ impl IdentityAdminBuilder {
     /// As [`TokenVendorBuilder::build`](crate::server::TokenVendorBuilder::build).
     pub fn build(self) -> Result<IdentityAdmin, Error> {
         let service = self.setup.service()?;
+        let app = self.setup.app()?;
+        let clock = Clock::new(time_source(Some(app)));
+        let sleep = sleep_impl(Some(app))?;
         Ok(IdentityAdmin {
-            store: ScopedStore::new(self.store, service.pool(), service.provider()),
+            store: SharedState::of(self.store, service.pool(), service.provider(), &clock, sleep),
             service,
-            clock: Clock::new(time_source(Some(self.setup.app()?))),
             account_id: self.account_id,
         })
     }
@@ -148,7 +149,7 @@ impl IdentityAdmin {
     ) -> IdentityAdminBuilder {
         IdentityAdminBuilder {
             setup: ServiceSetup::new(pool_id, provider_name),
-            store: Arc::new(MemoryStore::new()),
+            store: None,
             account_id: None,
         }
     }

@@ -12,7 +12,7 @@ use super::guest_link::GuestClaims;
 use super::rate_limit::{RequestLimit, UserLimit};
 use super::request::PrincipalTags;
 use super::setup::{ServiceSetup, setup_methods};
-use super::shared_store::{MemoryStore, ScopedStore, SharedStore};
+use super::shared_store::{SharedState, SharedStore};
 use super::token_cache::{TokenCache, TokenOptions};
 use super::vending::{TokenVendor, VendorInner};
 use crate::clock::{Clock, Timer};
@@ -29,7 +29,7 @@ pub struct TokenVendorBuilder {
     min_remaining: Duration,
     limit: Option<RequestLimit>,
     user_limit: Option<(NonZeroU32, Duration)>,
-    store: Arc<dyn SharedStore>,
+    store: Option<Arc<dyn SharedStore>>,
     max_wait: Duration,
     personal_user_ids: bool,
     guest_claims: Option<GuestClaims>,
@@ -45,7 +45,7 @@ impl TokenVendorBuilder {
             min_remaining: Duration::from_secs(300),
             limit: NonZeroU32::new(50).map(RequestLimit::per_second),
             user_limit: NonZeroU32::new(30).map(|burst| (burst, Duration::from_secs(1))),
-            store: Arc::new(MemoryStore::new()),
+            store: None,
             max_wait: Duration::from_secs(1),
             personal_user_ids: false,
             guest_claims: None,
@@ -109,9 +109,9 @@ impl TokenVendorBuilder {
     }
 
     /// What the instances of the backend share: who named a guest first, and which tickets were used. By default a
-    /// [`MemoryStore`](crate::server::MemoryStore), for one process.
+    /// [`MemorySharedStore`](crate::server::MemorySharedStore), for one process.
     pub fn shared(mut self, store: impl SharedStore + 'static) -> Self {
-        self.store = Arc::new(store);
+        self.store = Some(Arc::new(store));
         self
     }
 
@@ -151,13 +151,15 @@ impl TokenVendorBuilder {
         let app = self.setup.app()?;
         let clock = Clock::new(time_source(Some(app)));
         let exchange = IdentityService::new(self.setup.pool()?, &self.setup.settings, Some(app))?;
-        let timer = Timer::new(Some(sleep_impl(Some(app))?));
+        let sleep = sleep_impl(Some(app))?;
+        let timer = Timer::new(Some(sleep.clone()));
+        let store = SharedState::of(self.store, service.pool(), service.provider(), &clock, sleep);
         if let Some(limit) = &self.limit {
             limit.attach(&clock, &timer);
         }
         Ok(TokenVendor {
             inner: Arc::new(VendorInner {
-                store: ScopedStore::new(self.store, service.pool(), service.provider()),
+                store,
                 service,
                 exchange,
                 defaults: TokenOptions {

@@ -324,7 +324,8 @@ mod tests {
         assert!(drained.as_mut().now_or_never().is_none());
         assert!(sent.answered().is_err());
         assert!(drained.as_mut().now_or_never().is_some());
-        drop((drained, hold, sent, queued));
+        drop(drained);
+        drop((hold, sent, queued));
         assert!(is_empty(&list));
     }
 

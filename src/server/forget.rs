@@ -6,12 +6,12 @@
 //! unlinked, nothing else leads to them. A lost answer is no reason to stop: what is not linked any more counts as unlinked, what does
 //! not exist as deleted. At the end the user is looked up again, because somebody who was not told may have vended meanwhile.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::admin::{DeleteReport, IdentityAdmin, short};
 use super::audit::Audit;
 use super::linking::VendorHold;
-use super::shared_store::Kind;
+use super::shared_store::EntryKind;
 use super::vending::TokenVendor;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperUserId, IdentityId};
@@ -102,16 +102,12 @@ impl IdentityAdmin {
         let left: Vec<_> = left.map(|id| (id.clone(), "made again and again".to_owned())).collect();
         forgetting.report.identities.unprocessed.extend(left);
         if forgetting.report.is_complete()
-            && let Err(error) = self.store.remove(Kind::Forgetting, user.as_str()).await
+            && let Err(error) = self.store.remove(EntryKind::Forget, user.as_str()).await
         {
             // The next call finds identities that do not exist any more, and deletes them again.
             tracing::warn!(?error, "the journal of a user who was forgotten could not be removed");
         }
         Ok(forgetting.report)
-    }
-
-    fn now(&self) -> SystemTime {
-        self.clock.now().system_time()
     }
 }
 
@@ -136,18 +132,8 @@ impl Forgetting<'_> {
     /// returns.
     async fn pending(&self, user: &DeveloperUserId) -> Result<Vec<IdentityId>, Error> {
         let store = &self.admin.store;
-        let now = self.admin.now();
-        let journal = store
-            .get(Kind::Forgetting, user.as_str(), now)
-            .await?
-            .unwrap_or_default();
-        let known = journal.split_whitespace().map(IdentityId::new);
-        let mut pending = known.collect::<Result<Vec<_>, _>>().map_err(|_| {
-            Error::new(
-                ErrorKind::Store,
-                "the shared store holds an entry that is not this crate's",
-            )
-        })?;
+        let journal = store.get::<Vec<IdentityId>>(EntryKind::Forget, user.as_str()).await?;
+        let mut pending = journal.unwrap_or_default();
         if let Some(identity) = self.admin.identity_of_user(user).await?
             && !pending.contains(&identity)
         {
@@ -160,14 +146,9 @@ impl Forgetting<'_> {
     }
 
     async fn write_journal(&self, user: &DeveloperUserId, pending: &[IdentityId]) -> Result<(), Error> {
-        let ends = self
-            .admin
-            .now()
-            .checked_add(JOURNAL)
-            .unwrap_or_else(|| self.admin.now());
-        let text: Vec<_> = pending.iter().map(IdentityId::as_str).collect();
+        let pending = pending.to_vec();
         let store = &self.admin.store;
-        store.put(Kind::Forgetting, user.as_str(), &text.join(" "), ends).await
+        store.put(EntryKind::Forget, user.as_str(), &pending, JOURNAL).await
     }
 
     /// Takes down identities of a user. `false` if something is left.

@@ -290,7 +290,7 @@ impl VendorInner {
         let now = self.clock.now().system_time();
         let checked = claims.check(self.service.pool(), claim, now)?;
         self.check_user_limit(user)?;
-        checked.redeem(&self.store, claim, user, now).await?;
+        checked.redeem(&self.store, claim, user).await?;
         let guest = &claim.guest;
         let identity = self.service.describe(guest).await?;
         let identity_id = if identity.logins.is_empty() {

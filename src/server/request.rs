@@ -220,16 +220,13 @@ impl VendedToken {
     /// `now` is when the answer came, by the local clock.
     pub(super) fn new(answer: DeveloperToken, asked_for: TokenDuration, now: SystemTime) -> Self {
         // By the server's own clock, which issued it just now.
-        let life = answer
-            .claims
-            .as_ref()
-            .and_then(|claims| u64::try_from(claims.exp?.checked_sub(claims.iat?)?).ok());
+        let claims = answer.token.unverified_claims();
+        let life = claims.and_then(|claims| u64::try_from(claims.exp?.checked_sub(claims.iat?)?).ok());
         let life = Duration::from_secs(
             life.unwrap_or_else(|| asked_for.as_secs())
                 .min(TokenDuration::MAX.as_secs()),
         );
-        let expires_at = answer
-            .claims
+        let expires_at = claims
             .and_then(|claims| claims.expires_at())
             .or_else(|| now.checked_add(life));
         Self {
@@ -389,7 +386,6 @@ mod tests {
         let token = OpenIdToken::new(token).unwrap();
         let answer = DeveloperToken {
             identity_id: IdentityId::new(ID).unwrap(),
-            claims: token.unverified_claims(),
             token,
             request_id: None,
         };

@@ -1,331 +1,593 @@
-//! [`SharedStore`]: what the instances of a backend have to agree on.
+//! [`SharedStore`]: what the instances of a backend must agree on, in one small store.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use futures_util::future::{Either, select};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::{BackendError, Error, ErrorKind};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, IdentityPoolId};
+use crate::store::StoreError;
 
-/// An entry of a [`SharedStore`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoreEntry {
-    /// At most 128 characters of `A-Z a-z 0-9 - _ /`: a kind and hashes. No id of a user, a client or an identity is in it.
-    pub key: String,
-    /// At most 2 kB of text. Never a token or a credential.
-    pub value: String,
-    /// The entry counts for nothing from then on, whether it is still there or not. Store it in whole seconds at least.
-    pub expires_at: SystemTime,
-}
-
-impl StoreEntry {
-    /// An entry that ends at `expires_at`.
-    pub fn new(key: impl Into<String>, value: impl Into<String>, expires_at: SystemTime) -> Self {
-        Self {
-            key: key.into(),
-            value: value.into(),
-            expires_at,
-        }
-    }
-}
-
-/// A small store of short entries that all instances of a backend share: who named a guest first, which tickets were used, how far
-/// [`forget_user`](crate::IdentityAdmin::forget_user) has come.
+/// A key-value store with expiry that all instances of a backend share: who named a guest first, which tickets are used, who is
+/// denied, who is being forgotten.
 ///
-/// Five operations, each on one key, are all that is needed: a table with a primary key, or Redis. No token and no credential is
-/// ever put into it. Without one, a [`MemoryStore`] serves one process.
+/// Keys are at most 128 bytes of `a-z`, `0-9`, `-` and `/`, and hold hashes in place of ids. Values are at most 4,096 bytes of JSON.
+/// No token and no credential is ever in either. An implementation is a dozen lines a
+/// method over Redis, DynamoDB or a table with a unique key:
 ///
-/// A failure is a [`BackendError`], which `?` makes of any error; it fails what needs the store (a ticket, a link) and never a
-/// sign-in.
+/// | method | consistency | Redis |
+/// |---|---|---|
+/// | [`put_if_absent`](Self::put_if_absent) | linearizable for each key | `SET key value NX GET PX ttl` |
+/// | [`put`](Self::put) | as above | `SET key value PX ttl` |
+/// | [`get`](Self::get) | strong: sees every `put` that has returned | `GET key` |
+/// | [`remove`](Self::remove) | as above | `DEL key` |
+/// | [`list`](Self::list) | may lag by seconds | `SCAN` and `MGET` |
+///
+/// An entry whose time has passed is absent for every method, whether the store has deleted it yet or not.
+///
+/// # Cancel safety
+///
+/// Every future may be dropped at any point; the operation has then happened or not.
 #[async_trait]
 pub trait SharedStore: Send + Sync {
-    /// Puts `entry` if there is none of its key, or one that has ended at `now`; answers the one that is there otherwise.
-    ///
-    /// Linearizable for each key: of any number of instances that call at once, exactly one is answered `None`.
+    /// Stores `value` for `ttl` if nothing is stored under `key`: `None` if it was stored, else the value that is there.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached or answers nonsense.
-    async fn put_if_absent(&self, entry: StoreEntry, now: SystemTime) -> Result<Option<StoreEntry>, BackendError>;
+    /// [`StoreError`] if the store cannot be asked, or it is not known whether the value was stored.
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError>;
 
-    /// Puts `entry`, in place of any other of its key.
+    /// Stores `value` for `ttl`, in place of what is there.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached.
-    async fn put(&self, entry: StoreEntry) -> Result<(), BackendError>;
+    /// As [`put_if_absent`](Self::put_if_absent).
+    async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), StoreError>;
 
-    /// The entry of `key`, with everything that was put before this call began. One that has ended may be answered.
+    /// The value under `key`.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached or answers nonsense.
-    async fn get(&self, key: &str) -> Result<Option<StoreEntry>, BackendError>;
+    /// [`StoreError`] if the store cannot be asked.
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError>;
 
-    /// Removes the entry of `key`; it is no error if there is none.
+    /// Removes what is stored under `key`; nothing there is no error.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached.
-    async fn remove(&self, key: &str) -> Result<(), BackendError>;
+    /// As [`put_if_absent`](Self::put_if_absent).
+    async fn remove(&self, key: &str) -> Result<(), StoreError>;
 
-    /// The entries whose keys begin with `prefix`. May lag behind the other operations by seconds.
+    /// All keys that begin with `prefix`, each with its value, in any order.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached or answers nonsense.
-    async fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>, BackendError>;
-}
-
-/// A [`SharedStore`] in the memory of one process. Clones share it.
-#[derive(Clone, Default)]
-pub struct MemoryStore {
-    entries: Arc<Mutex<BTreeMap<String, (String, SystemTime)>>>,
-}
-
-impl MemoryStore {
-    /// More live entries than this are an attack: they are refused, and none is forgotten.
-    const MOST: usize = 500_000;
-
-    /// An empty store.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (String, SystemTime)>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert(entries: &mut BTreeMap<String, (String, SystemTime)>, entry: StoreEntry) -> Result<(), BackendError> {
-        if entries.len() >= Self::MOST && !entries.contains_key(&entry.key) {
-            return Err(BackendError::transient("the store in memory is full"));
-        }
-        entries.insert(entry.key, (entry.value, entry.expires_at));
-        Ok(())
-    }
+    /// [`StoreError`] if the store cannot be asked; a part of the list is never answered as the whole.
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError>;
 }
 
 #[async_trait]
-impl SharedStore for MemoryStore {
-    async fn put_if_absent(&self, entry: StoreEntry, now: SystemTime) -> Result<Option<StoreEntry>, BackendError> {
-        let mut entries = self.lock();
-        // A walk each time that the number has doubled costs each entry little.
+impl<T: SharedStore + ?Sized> SharedStore for Arc<T> {
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        (**self).put_if_absent(key, value, ttl).await
+    }
+
+    async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        (**self).put(key, value, ttl).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        (**self).get(key).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        (**self).remove(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        (**self).list(prefix).await
+    }
+}
+
+/// A [`SharedStore`] in the memory of this process: for one instance, and for tests.
+///
+/// ```
+/// # use cognito_identity_pool::server::{MemorySharedStore, SharedStore};
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemorySharedStore::new();
+/// let minute = Duration::from_secs(60);
+/// assert_eq!(store.put_if_absent("key", "1", minute).await?, None);
+/// assert_eq!(store.put_if_absent("key", "2", minute).await?, Some("1".to_owned()));
+/// # Ok(()) }
+/// ```
+///
+/// It holds at most 500,000 entries: more are an attack, and are refused.
+#[derive(Clone)]
+pub struct MemorySharedStore {
+    entries: Arc<Mutex<BTreeMap<String, MemoryEntry>>>,
+    clock: Clock,
+}
+
+struct MemoryEntry {
+    value: String,
+    expires_at: SystemTime,
+}
+
+impl MemorySharedStore {
+    const MOST: usize = 500_000;
+
+    /// An empty store that goes by the system's clock.
+    pub fn new() -> Self {
+        Self::with_clock(Clock::new(SharedTimeSource::default()))
+    }
+
+    /// The same, by a clock of your own.
+    #[must_use]
+    pub fn time_source(self, time: impl TimeSource + 'static) -> Self {
+        Self {
+            clock: Clock::new(SharedTimeSource::new(time)),
+            ..self
+        }
+    }
+
+    pub(super) fn with_clock(clock: Clock) -> Self {
+        Self {
+            entries: Arc::default(),
+            clock,
+        }
+    }
+
+    /// Looks at the live entries alone. Those whose time has passed are removed when they are met, and all of them each time that
+    /// the number of entries has doubled.
+    fn entries<T>(&self, look: impl FnOnce(&mut BTreeMap<String, MemoryEntry>, SystemTime) -> T) -> T {
+        let now = self.clock.now().system_time();
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len().is_power_of_two() || entries.len() >= Self::MOST {
-            entries.retain(|_, (_, expires_at)| *expires_at > now);
+            entries.retain(|_, entry| entry.expires_at > now);
         }
-        match entries.get(&entry.key) {
-            Some((value, expires_at)) if *expires_at > now => {
-                Ok(Some(StoreEntry::new(entry.key.as_str(), value.as_str(), *expires_at)))
+        look(&mut entries, now)
+    }
+
+    fn insert(
+        entries: &mut BTreeMap<String, MemoryEntry>,
+        key: &str,
+        value: &str,
+        expires_at: SystemTime,
+    ) -> Result<(), StoreError> {
+        if entries.len() >= Self::MOST && !entries.contains_key(key) {
+            return Err(StoreError::new("the shared store in memory is full"));
+        }
+        let entry = MemoryEntry {
+            value: value.to_owned(),
+            expires_at,
+        };
+        entries.insert(key.to_owned(), entry);
+        Ok(())
+    }
+}
+
+impl Default for MemorySharedStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemorySharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySharedStore").finish_non_exhaustive()
+    }
+}
+
+fn end(now: SystemTime, ttl: Duration) -> SystemTime {
+    now.checked_add(ttl).unwrap_or(now)
+}
+
+#[async_trait]
+impl SharedStore for MemorySharedStore {
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        self.entries(|entries, now| {
+            if let Some(entry) = entries.get(key).filter(|entry| entry.expires_at > now) {
+                return Ok(Some(entry.value.clone()));
             }
-            _ => Self::insert(&mut entries, entry).map(|()| None),
-        }
+            Self::insert(entries, key, value, end(now, ttl)).map(|()| None)
+        })
     }
 
-    async fn put(&self, entry: StoreEntry) -> Result<(), BackendError> {
-        Self::insert(&mut self.lock(), entry)
+    async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        self.entries(|entries, now| Self::insert(entries, key, value, end(now, ttl)))
     }
 
-    async fn get(&self, key: &str) -> Result<Option<StoreEntry>, BackendError> {
-        let entries = self.lock();
-        let found = entries.get(key);
-        Ok(found.map(|(value, expires_at)| StoreEntry::new(key, value.as_str(), *expires_at)))
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.entries(|entries, now| {
+            let entry = entries.get(key).filter(|entry| entry.expires_at > now);
+            entry.map(|entry| entry.value.clone())
+        }))
     }
 
-    async fn remove(&self, key: &str) -> Result<(), BackendError> {
-        self.lock().remove(key);
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.entries(|entries, _| drop(entries.remove(key)));
         Ok(())
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<StoreEntry>, BackendError> {
-        let entries = self.lock();
-        let found = entries.range(prefix.to_owned()..);
-        let found = found.take_while(|(key, _)| key.starts_with(prefix));
-        Ok(found
-            .map(|(key, (value, expires_at))| StoreEntry::new(key.as_str(), value.as_str(), *expires_at))
-            .collect())
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(self.entries(|entries, now| {
+            let from = entries.range(prefix.to_owned()..);
+            from.take_while(|(key, _)| key.starts_with(prefix))
+                .filter(|(_, entry)| entry.expires_at > now)
+                .map(|(key, entry)| (key.clone(), entry.value.clone()))
+                .collect()
+        }))
     }
 }
 
-impl fmt::Debug for MemoryStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("entries", &self.lock().len())
-            .finish()
-    }
-}
-
-/// A store as one vendor or administration uses it: keys within its pool and provider, ended entries left out.
-#[derive(Clone)]
-pub(super) struct ScopedStore {
-    store: Arc<dyn SharedStore>,
-    scope: String,
-}
-
-/// What entries are about. The first part of their keys.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+/// What an entry is about. It is the first part of its key, and of the prefix that lists its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EntryKind {
     /// Which client named a guest first.
     GuestOwner,
-    /// Who has used a ticket.
+    /// A guest ticket that was used.
     UsedTicket,
-    /// Identities of a user that are being taken down.
-    Forgetting,
+    /// A user who gets nothing.
+    Denied,
+    /// How far the forgetting of a user has come.
+    Forget,
 }
 
-impl Kind {
-    const fn name(self) -> &'static str {
+impl EntryKind {
+    fn name(self) -> &'static str {
         match self {
             Self::GuestOwner => "guest-owner",
             Self::UsedTicket => "used-ticket",
-            Self::Forgetting => "forgetting",
+            Self::Denied => "denied",
+            Self::Forget => "forget",
         }
     }
 }
 
-impl ScopedStore {
-    pub(super) fn new(store: Arc<dyn SharedStore>, pool: &IdentityPoolId, provider: &DeveloperProviderName) -> Self {
+/// A [`SharedStore`] as one pool and provider see it: hashed keys, checked values, and an end to waiting.
+#[derive(Clone)]
+pub(super) struct SharedState {
+    store: Arc<dyn SharedStore>,
+    scope: String,
+    clock: Clock,
+    sleep: SharedAsyncSleep,
+    timeout: Duration,
+}
+
+/// The form in which values are stored. The hash binds a value to its key, so that a store which mixes them up is noticed.
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    version: u32,
+    key: String,
+    expires_at: u64,
+    value: T,
+}
+
+const VERSION: u32 = 1;
+
+impl SharedState {
+    /// How long one operation of the store may take.
+    pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// Of the store that was given, else of one in memory.
+    pub(super) fn of(
+        store: Option<Arc<dyn SharedStore>>,
+        pool: &IdentityPoolId,
+        provider: &DeveloperProviderName,
+        clock: &Clock,
+        sleep: SharedAsyncSleep,
+    ) -> Self {
+        let store = store.unwrap_or_else(|| Arc::new(MemorySharedStore::with_clock(clock.clone())));
+        Self::new(store, pool, provider, clock.clone(), sleep)
+    }
+
+    pub(super) fn new(
+        store: Arc<dyn SharedStore>,
+        pool: &IdentityPoolId,
+        provider: &DeveloperProviderName,
+        clock: Clock,
+        sleep: SharedAsyncSleep,
+    ) -> Self {
         Self {
             store,
-            scope: hash(&["scope", pool.as_str(), provider.as_str()]),
+            scope: hash(&[pool.as_str(), provider.as_str()]),
+            clock,
+            sleep,
+            timeout: Self::TIMEOUT,
         }
     }
 
-    pub(super) async fn put_if_absent(
+    /// The hash by which `id` is known in the store, and so in a [`list`](Self::list).
+    pub(super) fn hash_of(&self, kind: EntryKind, id: &str) -> String {
+        hash(&[&self.scope, kind.name(), id])
+    }
+
+    fn prefix(&self, kind: EntryKind) -> String {
+        format!("cip1/{}/{}/", self.scope, kind.name())
+    }
+
+    /// Stores `value` unless there is one: `None` if it was stored, else what is there.
+    pub(super) async fn put_if_absent<T>(
         &self,
-        kind: Kind,
-        of: &str,
-        value: &str,
-        expires_at: SystemTime,
-        now: SystemTime,
-    ) -> Result<Option<String>, Error> {
-        let entry = StoreEntry::new(self.key(kind, of), value, expires_at);
-        let there = self.store.put_if_absent(entry, now).await.map_err(failed)?;
-        Ok(there.map(|entry| entry.value))
+        kind: EntryKind,
+        id: &str,
+        value: &T,
+        ttl: Duration,
+    ) -> Result<Option<T>, Error>
+    where
+        T: Serialize + for<'de> Deserialize<'de> + Sync,
+    {
+        let hashed = self.hash_of(kind, id);
+        let (key, text) = (self.prefix(kind) + &hashed, self.seal(&hashed, value, ttl)?);
+        let there = self.within(self.store.put_if_absent(&key, &text, ttl)).await?;
+        there.map(|text| open(&hashed, &text)).transpose()
     }
 
-    pub(super) async fn put(&self, kind: Kind, of: &str, value: &str, expires_at: SystemTime) -> Result<(), Error> {
-        let entry = StoreEntry::new(self.key(kind, of), value, expires_at);
-        self.store.put(entry).await.map_err(failed)
+    /// Stores `value`, in place of what is there.
+    pub(super) async fn put<T: Serialize + Sync>(
+        &self,
+        kind: EntryKind,
+        id: &str,
+        value: &T,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        let hashed = self.hash_of(kind, id);
+        let (key, text) = (self.prefix(kind) + &hashed, self.seal(&hashed, value, ttl)?);
+        self.within(self.store.put(&key, &text, ttl)).await
     }
 
-    pub(super) async fn get(&self, kind: Kind, of: &str, now: SystemTime) -> Result<Option<String>, Error> {
-        let key = self.key(kind, of);
-        let found = self.store.get(&key).await.map_err(failed)?;
-        match found {
-            Some(entry) if entry.key != key => Err(failed(BackendError::transient("another entry than was asked for"))),
-            found => Ok(found.filter(|entry| entry.expires_at > now).map(|entry| entry.value)),
+    pub(super) async fn get<T: for<'de> Deserialize<'de>>(
+        &self,
+        kind: EntryKind,
+        id: &str,
+    ) -> Result<Option<T>, Error> {
+        let hashed = self.hash_of(kind, id);
+        let key = self.prefix(kind) + &hashed;
+        let there = self.within(self.store.get(&key)).await?;
+        there.map(|text| open(&hashed, &text)).transpose()
+    }
+
+    pub(super) async fn remove(&self, kind: EntryKind, id: &str) -> Result<(), Error> {
+        let key = self.prefix(kind) + &self.hash_of(kind, id);
+        self.within(self.store.remove(&key)).await
+    }
+
+    /// All entries of a kind, by the hash of their ids. One that cannot be read is an error: it may be the one that matters.
+    pub(super) async fn list<T: for<'de> Deserialize<'de>>(&self, kind: EntryKind) -> Result<Vec<(String, T)>, Error> {
+        let prefix = self.prefix(kind);
+        let entries = self.within(self.store.list(&prefix)).await?;
+        entries
+            .into_iter()
+            .map(|(key, text)| {
+                let hashed = key.strip_prefix(&prefix).ok_or_else(foreign)?;
+                Ok((hashed.to_owned(), open(hashed, &text)?))
+            })
+            .collect()
+    }
+
+    fn seal<T: Serialize>(&self, hashed: &str, value: &T, ttl: Duration) -> Result<String, Error> {
+        let expires_at = end(self.clock.now().system_time(), ttl);
+        let envelope = Envelope {
+            version: VERSION,
+            key: hashed.to_owned(),
+            expires_at: expires_at
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |time| time.as_secs()),
+            value,
+        };
+        serde_json::to_string(&envelope).map_err(|_| {
+            Error::new(
+                ErrorKind::Store,
+                "an entry of the shared store cannot be written as JSON",
+            )
+        })
+    }
+
+    async fn within<T>(&self, operation: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, Error> {
+        match select(Box::pin(operation), self.sleep.sleep(self.timeout)).await {
+            Either::Left((result, _)) => result.map_err(Error::from),
+            Either::Right(_) => Err(Error::new(
+                ErrorKind::Store,
+                format!("the shared store did not answer within {} s", self.timeout.as_secs()),
+            )
+            .retryable(true)),
         }
-    }
-
-    pub(super) async fn remove(&self, kind: Kind, of: &str) -> Result<(), Error> {
-        self.store.remove(&self.key(kind, of)).await.map_err(failed)
-    }
-
-    fn key(&self, kind: Kind, of: &str) -> String {
-        format!("{}/{}/{}", kind.name(), self.scope, hash(&[kind.name(), of]))
     }
 }
 
-/// 32 characters of base64url that stand for `parts`.
-pub(super) fn hash(parts: &[&str]) -> String {
+impl fmt::Debug for SharedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedState")
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+fn open<T: for<'de> Deserialize<'de>>(hashed: &str, text: &str) -> Result<T, Error> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let newer = serde_json::from_str::<Version>(text).is_ok_and(|found| found.version > VERSION);
+    if newer {
+        return Err(Error::new(
+            ErrorKind::Store,
+            "the shared store holds an entry of a newer version of this crate",
+        )
+        .with_hint("update this instance, or finish the deployment that is under way"));
+    }
+    let envelope: Envelope<T> = serde_json::from_str(text).map_err(|_| {
+        Error::new(ErrorKind::Store, "the shared store holds an entry that cannot be read")
+            .with_hint("something else writes under the prefix cip1/; remove the entry")
+    })?;
+    if envelope.key == hashed {
+        Ok(envelope.value)
+    } else {
+        Err(foreign())
+    }
+}
+
+fn foreign() -> Error {
+    Error::new(
+        ErrorKind::Store,
+        "the shared store answered with the entry of another key",
+    )
+    .with_hint("the SharedStore mixes up keys: run its conformance check")
+}
+
+/// SHA-256 over the parts, each with its length before it, cut to 128 bits; in hexadecimal.
+fn hash(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
+        hash.update(part.as_bytes());
     }
-    base64_simd::URL_SAFE_NO_PAD.encode_to_string(&hash.finalize()[..24])
-}
-
-fn failed(error: BackendError) -> Error {
-    Error::new(ErrorKind::Store, "the shared store failed")
-        .retryable(true)
-        .caused_by(&Error::from(error))
-}
-
-impl fmt::Debug for ScopedStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ScopedStore")
-    }
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use futures_util::FutureExt;
 
     use super::*;
 
-    fn at(seconds: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_790_000_000 + seconds)
+    fn state(store: impl SharedStore + 'static) -> SharedState {
+        SharedState::new(
+            Arc::new(store),
+            &IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd").unwrap(),
+            &DeveloperProviderName::new("login.mycompany.myapp").unwrap(),
+            Clock::new(SharedTimeSource::default()),
+            SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()),
+        )
     }
 
-    fn now<T>(future: impl Future<Output = T>) -> T {
-        future.now_or_never().unwrap()
-    }
+    const MINUTE: Duration = Duration::from_secs(60);
 
-    fn entry(key: &str, value: &str, ends: u64) -> StoreEntry {
-        StoreEntry::new(key, value, at(ends))
-    }
-
-    #[test]
-    fn the_first_one_who_puts_has_it_until_it_ends() {
-        let store = MemoryStore::new();
-        assert_eq!(now(store.put_if_absent(entry("k", "a", 10), at(0))).unwrap(), None);
-        let there = now(store.put_if_absent(entry("k", "b", 20), at(9))).unwrap();
-        assert_eq!(there, Some(entry("k", "a", 10)));
-        assert_eq!(now(store.put_if_absent(entry("k", "b", 20), at(10))).unwrap(), None);
-        assert_eq!(now(store.get("k")).unwrap().unwrap().value, "b");
-        now(store.remove("k")).unwrap();
-        assert_eq!(now(store.get("k")).unwrap(), None);
-    }
-
-    #[test]
-    fn a_prefix_lists_its_own() {
-        let store = MemoryStore::new();
-        for key in ["a/1", "a/2", "ab", "b/1"] {
-            now(store.put(entry(key, "", 10))).unwrap();
-        }
-        let keys: Vec<_> = now(store.list("a/")).unwrap().into_iter().map(|e| e.key).collect();
-        assert_eq!(keys, ["a/1", "a/2"]);
-    }
-
-    #[test]
-    fn ended_entries_are_forgotten() {
-        let store = MemoryStore::new();
-        for n in 0..10_000 {
-            now(store.put_if_absent(entry(&n.to_string(), "", n + 60), at(n))).unwrap();
-        }
-        assert!(store.lock().len() <= 4_096, "{store:?}");
-    }
-
-    #[test]
-    fn what_has_ended_counts_for_nothing_and_keys_tell_nothing() {
-        let store = MemoryStore::new();
-        let pool = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd").unwrap();
-        let provider = DeveloperProviderName::new("login.mycompany.myapp").unwrap();
-        let scoped = ScopedStore::new(Arc::new(store.clone()), &pool, &provider);
-        now(scoped.put(Kind::Forgetting, "alice", "x", at(10))).unwrap();
+    #[tokio::test]
+    async fn keys_hold_hashes_and_values_come_back() {
+        let store = MemorySharedStore::new();
+        let state = state(store.clone());
         assert_eq!(
-            now(scoped.get(Kind::Forgetting, "alice", at(9))).unwrap().as_deref(),
-            Some("x")
+            state
+                .put_if_absent(EntryKind::Denied, "user-42", &1, MINUTE)
+                .await
+                .unwrap(),
+            None
         );
-        assert_eq!(now(scoped.get(Kind::Forgetting, "alice", at(10))).unwrap(), None);
-        let other = ScopedStore::new(
-            Arc::new(store.clone()),
-            &pool,
-            &DeveloperProviderName::new("other").unwrap(),
+        assert_eq!(
+            state
+                .put_if_absent(EntryKind::Denied, "user-42", &2, MINUTE)
+                .await
+                .unwrap(),
+            Some(1)
         );
-        assert_eq!(now(other.get(Kind::Forgetting, "alice", at(9))).unwrap(), None);
-        let key = store.lock().keys().next().cloned().unwrap();
+        assert_eq!(
+            state.get::<u32>(EntryKind::Forget, "user-42").await.unwrap(),
+            None,
+            "another kind"
+        );
+        let hashed = state.hash_of(EntryKind::Denied, "user-42");
+        assert_eq!(state.list::<u32>(EntryKind::Denied).await.unwrap(), [(hashed, 1)]);
+        let (key, value) = store.list("").await.unwrap().remove(0);
+        assert!(!format!("{key} {value}").contains("user-42") && key.len() <= 128);
         assert!(
-            key.len() <= 128 && !key.contains("alice") && !key.contains("335c1f44"),
-            "{key}"
+            key.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-/".contains(&byte))
+        );
+        state.remove(EntryKind::Denied, "user-42").await.unwrap();
+        assert_eq!(state.get::<u32>(EntryKind::Denied, "user-42").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_trusted_is_an_error_and_no_answer() {
+        let store = MemorySharedStore::new();
+        let state = state(store.clone());
+        state.put(EntryKind::Denied, "user-42", &1, MINUTE).await.unwrap();
+        let (key, good) = store.list("").await.unwrap().remove(0);
+        for (text, why) in [
+            ("no JSON".to_owned(), "cannot be read"),
+            (good.replace(r#""version":1"#, r#""version":2"#), "newer version"),
+            (good.replace(r#""key":""#, r#""key":"0"#), "another key"),
+            (good.replace(r#""value":1"#, r#""value":[]"#), "cannot be read"),
+        ] {
+            store.put(&key, &text, MINUTE).await.unwrap();
+            let error = state.get::<u32>(EntryKind::Denied, "user-42").await.unwrap_err();
+            assert!(
+                error.kind() == ErrorKind::Store && error.to_string().contains(why),
+                "{error}"
+            );
+            assert!(state.list::<u32>(EntryKind::Denied).await.is_err());
+        }
+    }
+
+    struct Silent;
+
+    #[async_trait]
+    impl SharedStore for Silent {
+        async fn put_if_absent(&self, _: &str, _: &str, _: Duration) -> Result<Option<String>, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn put(&self, _: &str, _: &str, _: Duration) -> Result<(), StoreError> {
+            std::future::pending().await
+        }
+
+        async fn get(&self, _: &str) -> Result<Option<String>, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn remove(&self, _: &str) -> Result<(), StoreError> {
+            std::future::pending().await
+        }
+
+        async fn list(&self, _: &str) -> Result<Vec<(String, String)>, StoreError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_a_failure_after_two_seconds() {
+        let error = state(Silent)
+            .get::<u32>(EntryKind::Denied, "user-42")
+            .await
+            .unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("2 s"), "{error}");
+    }
+
+    #[test]
+    fn entries_whose_time_has_passed_are_absent_and_do_not_pile_up() {
+        let time = aws_smithy_async::test_util::ManualTimeSource::new(SystemTime::UNIX_EPOCH);
+        let store = MemorySharedStore::new().time_source(time.clone());
+        for n in 0..10_000 {
+            let stored = store
+                .put_if_absent(&format!("key/{n}"), "1", MINUTE)
+                .now_or_never()
+                .unwrap();
+            assert_eq!(stored.unwrap(), None);
+            time.advance(Duration::from_secs(1));
+        }
+        assert!(store.entries.lock().unwrap().len() <= 16_384);
+        assert_eq!(store.list("key/").now_or_never().unwrap().unwrap().len(), 59);
+        assert_eq!(store.get("key/1").now_or_never().unwrap().unwrap(), None);
+        assert_eq!(
+            store
+                .put_if_absent("key/1", "2", MINUTE)
+                .now_or_never()
+                .unwrap()
+                .unwrap(),
+            None
         );
     }
 }

@@ -19,7 +19,7 @@ use super::policy::{self, Statement};
 use super::rate_limit::{Lane, RequestLimit, Turn, UserLimit};
 use super::request::{VendRequest, VendedCredentials, VendedToken};
 use super::setup::ServiceSetup;
-use super::shared_store::ScopedStore;
+use super::shared_store::SharedState;
 use super::token_cache::{FlightId, KeptFor, Lookup, TokenCache, TokenOptions};
 use super::{doctor, user_ids};
 use crate::clock::{Clock, Expiry, Now, Timer};
@@ -77,7 +77,7 @@ pub(super) struct VendorInner {
     pub(super) max_wait: Duration,
     pub(super) personal_user_ids: bool,
     pub(super) guest_claims: Option<GuestClaims>,
-    pub(super) store: ScopedStore,
+    pub(super) store: SharedState,
     pub(super) deny_list: Arc<DenyList>,
     pub(super) dependents: Dependents,
     pub(super) ready: AtomicBool,

@@ -24,13 +24,13 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
 
-use super::refusal::Facts;
+use super::facts::Facts;
 use super::{ServiceSettings, checked_identity, code_of, present, refused, time_source};
 use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
-use crate::token::{OpenIdToken, TokenClaims, TokenDuration};
+use crate::token::{OpenIdToken, TokenDuration};
 
 /// What the service takes and gives at most in one page (`QueryLimit`), and deletes at most in one call.
 pub(crate) const PAGE: usize = 60;
@@ -74,8 +74,6 @@ pub(crate) struct TokenFor<'a> {
 pub(crate) struct DeveloperToken {
     pub(crate) identity_id: IdentityId,
     pub(crate) token: OpenIdToken,
-    /// What the token says of itself. An emulator's opaque token says nothing.
-    pub(crate) claims: Option<TokenClaims>,
     pub(crate) request_id: Option<String>,
 }
 
@@ -203,14 +201,14 @@ impl SignedService {
             .set_identity_id(ask.identity_id.map(|id| id.as_str().to_owned()))
             .token_duration(ask.duration.as_secs().cast_signed());
         for (provider, token) in external() {
-            request = request.logins(provider, token);
+            request = request.logins(provider, token.expose_secret());
         }
         // After the external ones: whatever they are, the user of this call is the one that the backend named.
         request = request.logins(self.provider.as_str(), ask.user.as_str());
         for (key, value) in ask.tags {
             request = request.principal_tags(key, value);
         }
-        let facts = || Facts::new(external().collect(), ask.identity_id, self.time_source.now());
+        let facts = || Facts::new(external(), ask.identity_id, self.time_source.now());
         // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
         let request = request.customize().interceptor(CountAttempts(watch));
         let output = Box::pin(request.send())
@@ -220,10 +218,10 @@ impl SignedService {
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
             .map_err(|_| invalid(OPERATION, "a malformed token"))?;
-        let claims = token.unverified_claims();
-        if let Some(claims) = &claims {
+        // An emulator's opaque token says nothing.
+        if let Some(claims) = token.unverified_claims() {
             if claims.sub.as_ref().is_some_and(|sub| sub != identity_id.as_str()) {
-                return Err(invalid(OPERATION, "a token for another identity than it names"));
+                return Err(invalid(OPERATION, "a token that belongs to another identity"));
             }
             if claims.aud.as_ref().is_some_and(|aud| aud != self.pool.as_str()) {
                 return Err(invalid(OPERATION, "a token for another identity pool"));
@@ -232,7 +230,6 @@ impl SignedService {
         Ok(DeveloperToken {
             identity_id,
             token,
-            claims,
             request_id,
         })
     }
@@ -343,9 +340,9 @@ impl SignedService {
     ) -> Result<(), Error> {
         let mut request = self.client().unlink_identity().identity_id(identity_id.as_str());
         for (provider, token) in proof.iter() {
-            request = request.logins(provider, token);
+            request = request.logins(provider, token.expose_secret());
         }
-        let facts = || Facts::new(proof.iter().collect(), Some(identity_id), self.time_source.now());
+        let facts = || Facts::new(proof, Some(identity_id), self.time_source.now());
         let sent = request.set_logins_to_remove(Some(remove.to_vec())).send().await;
         sent.map(drop)
             .map_err(|error| self.refused("UnlinkIdentity", &error, facts()))
@@ -467,7 +464,7 @@ impl SignedService {
     }
 
     fn facts_of<'a>(&self, identity_id: &'a IdentityId) -> Facts<'a> {
-        Facts::new(Vec::new(), Some(identity_id), self.time_source.now())
+        Facts::new([], Some(identity_id), self.time_source.now())
     }
 
     fn refused<E>(&self, operation: &'static str, error: &SdkError<E, Response>, facts: Facts<'_>) -> Error
@@ -567,7 +564,7 @@ fn invalid(operation: &'static str, what: &'static str) -> Error {
         ErrorKind::InvalidResponse,
         format!("the response to {operation} has {what}"),
     )
-    .with_hint("an emulator or a proxy may have answered in the place of Cognito")
+    .with_hint("an emulator or a proxy may have answered instead of Cognito")
 }
 
 /// The failure of the app's own credentials provider, which the SDK reports as a failure to send.

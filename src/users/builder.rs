@@ -8,7 +8,7 @@ use super::metrics::Counters;
 use super::refresher::Refresher;
 use super::table::Table;
 use super::{UserCredentials, UsersInner};
-use crate::client::scoped::ScopedSessions;
+use crate::client::user_sessions::UserSessions;
 use crate::client::{CognitoCredentialsProvider, Flow};
 use crate::error::{Error, ErrorKind};
 use crate::refresh::RefreshPolicy;
@@ -122,7 +122,7 @@ impl UserCredentialsBuilder {
             time_to_idle: self.time_to_idle,
             recent_use: self.recent_use,
             shared: Arc::new(EntryContext {
-                sessions: ScopedSessions::new(provider)?,
+                sessions: UserSessions::new(provider)?,
                 vendor: self.vendor,
                 counters: Counters::default(),
                 max_wait: self.max_wait,

@@ -13,7 +13,7 @@ use super::metrics::Counters;
 use super::options::UserOptions;
 use super::{TARGET, UsersInner};
 use crate::client::Login;
-use crate::client::scoped::{Principal, ScopedSessions};
+use crate::client::user_sessions::{Principal, UserSessions};
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::ids::DeveloperUserId;
@@ -30,7 +30,7 @@ pub(super) struct UserEntry {
 
 /// What entries share. Apart from [`UsersInner`], which owns them.
 pub(super) struct EntryContext {
-    pub(super) sessions: ScopedSessions,
+    pub(super) sessions: UserSessions,
     pub(super) vendor: TokenVendor,
     pub(super) counters: Counters,
     pub(super) max_wait: Duration,
@@ -98,7 +98,7 @@ impl UserEntry {
 }
 
 impl Principal for UserEntry {
-    fn sessions(&self) -> &ScopedSessions {
+    fn sessions(&self) -> &UserSessions {
         &self.shared.sessions
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_smithy_async::rt::sleep::AsyncSleep;
 
 use super::{TARGET, UsersInner};
-use crate::client::scoped::ScopedCredentials;
+use crate::client::user_sessions::UserSessionCredentials;
 
 /// How often it goes round.
 const ROUND: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(super) struct Refresher {
 
 /// What to do in one round: whom to refresh, one after the other, and the pause after each.
 struct RefreshPlan {
-    due: Vec<ScopedCredentials>,
+    due: Vec<UserSessionCredentials>,
     pause: Duration,
 }
 

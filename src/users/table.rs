@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 use super::entry::UserEntry;
 use super::options::UserOptions;
 use crate::client::Session;
-use crate::client::scoped::{ScopedCredentials, WeakSession};
+use crate::client::user_sessions::{UserSessionCredentials, WeakSession};
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
 
@@ -41,7 +41,7 @@ struct Record {
     /// Of user and options.
     hash: u64,
     user: Arc<UserEntry>,
-    credentials: ScopedCredentials,
+    credentials: UserSessionCredentials,
     session: Option<Session>,
     /// When it was asked for last: milliseconds, then the order within them.
     used: u64,
@@ -60,7 +60,7 @@ pub(super) enum Lookup {
 
 /// A session as the refresher sees it.
 pub(super) struct SessionView<'a> {
-    pub(super) credentials: &'a ScopedCredentials,
+    pub(super) credentials: &'a UserSessionCredentials,
     /// What is left of the credentials' life, and how long that was.
     pub(super) life: Option<(std::time::Duration, std::time::Duration)>,
     /// When the user was in use last, by the wall clock in milliseconds.
@@ -166,8 +166,8 @@ impl Table {
         options: Option<&UserOptions>,
         now: i64,
         admit: impl FnOnce() -> Result<(), Error>,
-        make: impl FnOnce() -> (Arc<UserEntry>, ScopedCredentials),
-        start: impl FnOnce(&ScopedCredentials) -> Session,
+        make: impl FnOnce() -> (Arc<UserEntry>, UserSessionCredentials),
+        start: impl FnOnce(&UserSessionCredentials) -> Session,
     ) -> Lookup {
         let of_user = self.hash(user);
         let hash = self.hash_with(of_user, options);
@@ -218,7 +218,7 @@ impl Table {
                 shard
                     .records
                     .iter()
-                    .map(|record| record.used(record.credentials.outlook().asked)),
+                    .map(|record| record.used(record.credentials.status().asked)),
             );
         }
         // What is too much, and a sixteenth in advance, but never all.
@@ -245,11 +245,11 @@ impl Table {
             for record in shard.records.iter_mut() {
                 // Idle users are many; who is in use gets by without a new session until the next walk.
                 record.session.take_if(|session| !session.is_shared());
-                let outlook = record.credentials.outlook();
+                let status = record.credentials.status();
                 look(SessionView {
                     credentials: &record.credentials,
-                    life: outlook.life,
-                    used: i64::try_from(record.used(outlook.asked) >> ORDER_BITS).unwrap_or(i64::MAX),
+                    life: status.life,
+                    used: i64::try_from(record.used(status.asked) >> ORDER_BITS).unwrap_or(i64::MAX),
                     id: Arc::as_ptr(&record.user).addr(),
                 });
             }
@@ -261,7 +261,7 @@ impl Table {
             let mut shard = lock(shard);
             let dropped: Vec<_> = shard
                 .records
-                .extract_if(|record| unwanted(record, record.credentials.outlook().asked))
+                .extract_if(|record| unwanted(record, record.credentials.status().asked))
                 .collect();
             self.len.fetch_sub(dropped.len(), Ordering::Relaxed);
             dropped.into_iter().for_each(|record| shard.drop_record(record));

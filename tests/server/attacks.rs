@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::vendor_stage::{CLAIMS_KEY, PROVIDER, Stage, user};
+use crate::stage::{CLAIMS_KEY, PROVIDER, Stage, user};
 use cognito_identity_pool::{
     DeveloperUserId, Error, ErrorKind, IdentityId, Logins, TokenVendor,
-    server::{GuestClaim, GuestClaims, HttpRefusal, VendRequest},
+    server::{GuestClaim, GuestClaims, HttpRefusal, RequestLimit, VendRequest},
     token::TokenDuration,
 };
 
@@ -135,14 +135,17 @@ async fn replayed_claim() {
     let ticket = vendor.issue_guest_claim(&guest, "s").await.unwrap();
     let claim = || GuestClaim::new(ticket.expose(), guest.clone(), "s");
     vendor.link_guest(&user("alice"), claim()).await.unwrap();
-    for who in ["alice", "thief"] {
-        assert!(
-            claim_refused(&stage, &vendor, who, claim())
-                .await
-                .to_string()
-                .contains("used before")
-        );
-    }
+    assert!(
+        claim_refused(&stage, &vendor, "thief", claim())
+            .await
+            .to_string()
+            .contains("used before")
+    );
+    // For the same user it is no replay: the first answer may have been lost.
+    assert_eq!(
+        vendor.link_guest(&user("alice"), claim()).await.unwrap().identity_id(),
+        &guest
+    );
 }
 
 #[tokio::test]
@@ -152,7 +155,7 @@ async fn expired_and_forged_claims() {
     let guest = stage.guest().await;
     let ticket = vendor.issue_guest_claim(&guest, "s").await.unwrap();
     let claim = || GuestClaim::new(ticket.expose(), guest.clone(), "s");
-    stage.clock.advance(Duration::from_secs(600));
+    stage.clock.advance(Duration::from_secs(30 * 24 * 3_600));
     assert!(
         claim_refused(&stage, &vendor, "thief", claim())
             .await
@@ -385,14 +388,20 @@ async fn a_denied_user_who_comes_by_every_door() {
 #[tokio::test]
 async fn one_client_that_floods_the_accounts_quota() {
     let stage = Stage::with(|builder| builder.throttling(true)).await;
-    let vendor = stage.vendor_builder().max_wait(Duration::ZERO).build().unwrap();
+    let limit = RequestLimit::per_second(50.try_into().unwrap()).burst(50.try_into().unwrap());
+    let vendor = stage
+        .vendor_builder()
+        .max_wait(Duration::ZERO)
+        .request_limit(limit)
+        .build()
+        .unwrap();
     vendor.vend(&user("mallory")).await.unwrap();
     // From the cache it may take what it wants.
     for _ in 0..1_000 {
         vendor.vend(&user("mallory")).await.unwrap();
     }
     assert_eq!(stage.calls("GetOpenIdTokenForDeveloperIdentity"), 1);
-    // Past it, the process' own limit holds, and the account's is never reached.
+    // Past it, what one user can cause is limited, and the account's quota is never reached.
     for _ in 0..100 {
         drop(vendor.vend_with(VendRequest::new(user("mallory")).fresh(true)).await);
     }
@@ -402,7 +411,8 @@ async fn one_client_that_floods_the_accounts_quota() {
         .into_iter()
         .filter(|request| request.error.is_some())
         .count();
-    assert_eq!((stage.calls("GetOpenIdTokenForDeveloperIdentity"), refused), (50, 0));
+    assert_eq!((stage.calls("GetOpenIdTokenForDeveloperIdentity"), refused), (30, 0));
+    vendor.vend(&user("alice")).await.expect("the others have their share");
 }
 
 #[tokio::test]

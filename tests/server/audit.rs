@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::sync::Once;
 
-use crate::vendor_stage::{Stage, user};
+use crate::stage::{Stage, user};
 use cognito_identity_pool::server::{AUDIT_TARGET, GuestClaim, PrincipalTags, VendRequest};
 
 thread_local! {
@@ -78,7 +78,7 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
         &[
             r#"user="alice""#,
             "duration=900",
-            "cached=false",
+            r#"source="asked""#,
             request_id,
             r#"outcome="ok""#,
         ],

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::vendor_stage::{PROVIDER, Stage, actions, user};
+use crate::stage::{PROVIDER, Stage, actions, user};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use cognito_identity_pool::{
     CognitoCredentialsProvider, DeveloperIdentity, ErrorKind, Login, Logins, TokenVendor,
-    server::{GuestClaim, HttpRefusal, PrincipalTags, VendRequest},
+    server::{GuestClaim, HttpRefusal, PrincipalTags, RequestLimit, VendRequest},
     token::TokenDuration,
 };
 
@@ -248,6 +248,7 @@ async fn under_the_quota_the_service_never_has_to_refuse() {
         .vendor_builder()
         .cache_capacity(0)
         .max_wait(Duration::ZERO)
+        .request_limit(RequestLimit::per_second(50.try_into().unwrap()).burst(50.try_into().unwrap()))
         .build()
         .unwrap();
     let vends = (0..60).map(|n| {
@@ -333,9 +334,13 @@ async fn ready_says_whether_the_pool_knows_this_backend() {
     vendor.ready().await.unwrap();
     vendor.ready().await.unwrap();
     assert_eq!(stage.calls("DescribeIdentityPool"), 1, "a success is remembered");
-    stage.clock.advance(Duration::from_secs(60));
+    stage.clock.advance(Duration::from_secs(86_400));
     vendor.ready().await.unwrap();
-    assert_eq!(stage.calls("DescribeIdentityPool"), 2);
+    assert_eq!(
+        stage.calls("DescribeIdentityPool"),
+        1,
+        "settings that are right stay so"
+    );
 
     let other = Stage::with(|builder| builder.developer_provider("login.other")).await;
     let error = other.vendor().ready().await.unwrap_err();
@@ -351,6 +356,7 @@ async fn the_policy_names_exactly_the_operations_that_are_called() {
     let guest = stage.guest().await;
     let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");
     vendor.ready().await.unwrap();
+    vendor.link_guest(&user("alice"), claim.clone()).await.unwrap();
     vendor.link_guest(&user("alice"), claim).await.unwrap();
     vendor.vend(&user("alice")).await.unwrap();
     vendor
