@@ -372,12 +372,12 @@ impl fmt::Debug for GuestClaim {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use futures_util::FutureExt;
 
     use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, Sleep};
-    use aws_smithy_async::test_util::ManualTimeSource;
-    use aws_smithy_async::time::SharedTimeSource;
+    use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 
     use super::*;
     use crate::clock::Clock;
@@ -395,6 +395,16 @@ mod tests {
         IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd").unwrap()
     }
 
+    /// A clock that is set.
+    #[derive(Debug, Clone)]
+    struct Told(Arc<AtomicU64>);
+
+    impl TimeSource for Told {
+        fn now(&self) -> SystemTime {
+            at(self.0.load(Ordering::Relaxed))
+        }
+    }
+
     /// Nothing is waited for.
     #[derive(Debug)]
     struct Never;
@@ -405,7 +415,7 @@ mod tests {
         }
     }
 
-    fn store(time: &ManualTimeSource) -> SharedState {
+    fn store(time: &Told) -> SharedState {
         let provider = DeveloperProviderName::new("login.mycompany.myapp").unwrap();
         SharedState::new(
             Arc::new(MemorySharedStore::new().time_source(time.clone())),
@@ -428,12 +438,12 @@ mod tests {
     struct Backend {
         claims: GuestClaims,
         store: SharedState,
-        time: ManualTimeSource,
+        time: Told,
     }
 
     impl Backend {
         fn new() -> Self {
-            let time = ManualTimeSource::new(at(NOW));
+            let time = Told(Arc::new(AtomicU64::new(NOW)));
             Self {
                 claims: GuestClaims::hmac_sha256(KEY).unwrap(),
                 store: store(&time),
@@ -442,21 +452,21 @@ mod tests {
         }
 
         fn issue(&self, guest: &IdentityId, client: &str, now: u64) -> Result<GuestTicket, Error> {
-            self.time.set_time(at(now));
+            self.time.0.store(now, Ordering::Relaxed);
             let pool = pool();
             let issued = self.claims.issue(&pool, &self.store, guest, client, at(now));
             issued.now_or_never().unwrap()
         }
 
         fn renew(&self, claim: &GuestClaim, now: u64) -> Result<GuestTicket, Error> {
-            self.time.set_time(at(now));
+            self.time.0.store(now, Ordering::Relaxed);
             let pool = pool();
             let renewed = self.claims.renew(&pool, &self.store, claim, at(now));
             renewed.now_or_never().unwrap()
         }
 
         fn redeem(&self, ticket: &str, guest: IdentityId, client: &str, who: &str, now: u64) -> Result<(), Error> {
-            self.time.set_time(at(now));
+            self.time.0.store(now, Ordering::Relaxed);
             let claim = GuestClaim::new(ticket, guest, client);
             let checked = self.claims.check(&pool(), &claim, at(now))?;
             let user = user(who);

@@ -98,22 +98,23 @@ pub(super) enum Lane {
 }
 
 impl RequestLimit {
-    /// At most `per_second` requests in every second, a tenth of them at once after a pause.
+    /// At most `per_second` requests in every second, a twenty-fifth of them at once after a pause.
     pub fn per_second(per_second: NonZeroU32) -> Self {
-        let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(per_second.get() / 25).unwrap_or(NonZeroU32::MIN);
         Self::new(per_second, burst)
     }
 
-    /// As many at once after a pause as `requests`, at most a second's worth. What is let through at once has to be saved up: the more
-    /// it is, the slower the requests that follow, so that there are never more than a second's worth in a second.
+    /// As many at once after a pause as `requests`, at most half a second's worth. What is let through at once has to be saved up: the
+    /// more it is, the slower the requests that follow, so that there are never more than a second's worth in a second.
     pub fn burst(self, requests: NonZeroU32) -> Self {
         Self::new(self.bucket.per_second, requests)
     }
 
     fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = f64::from(per_second.get());
-        let burst = f64::from(burst.min(per_second).get());
-        let full_rate = (quota - burst).max(quota / 2.0);
+        let burst = f64::from(burst.get()).min((quota / 2.0).ceil());
+        // The first of a burst stands for one that would have come then anyway.
+        let full_rate = quota - burst + 1.0;
         Self {
             bucket: Arc::new(Bucket {
                 per_second,
@@ -263,7 +264,7 @@ impl Bucket {
             state.rate = (state.rate + passed * self.full_rate / RECOVERY).min(self.full_rate);
         }
         state.tokens = (state.tokens + passed * state.rate).min(self.burst);
-        state.background = (state.background + passed * state.rate * FLOOR).min(1.0);
+        state.background = (state.background + passed * state.rate * FLOOR).min(2.0);
         state
     }
 

@@ -10,6 +10,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cognitoidentity::Client;
 use aws_sdk_cognitoidentity::config::IdentityCache;
 use aws_sdk_cognitoidentity::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_cognitoidentity::operation::get_open_id_token_for_developer_identity::GetOpenIdTokenForDeveloperIdentityError;
 use aws_sdk_cognitoidentity::types::IdentityDescription as Described;
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -25,7 +26,7 @@ use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
 
 use super::facts::Facts;
-use super::{ServiceSettings, checked_identity, code_of, present, refused, time_source};
+use super::{ServiceSettings, checked_identity, present, refused, time_source};
 use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
@@ -531,7 +532,9 @@ impl Intercept for CountAttempts {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let (Some(watch), Some(Err(error))) = (&self.0, context.output_or_error())
-            && code_of(error).is_some_and(|code| THROTTLED.contains(&code))
+            && let Some(error) = error.as_operation_error()
+            && let Some(error) = error.downcast_ref::<GetOpenIdTokenForDeveloperIdentityError>()
+            && error.code().is_some_and(|code| THROTTLED.contains(&code))
         {
             watch.throttled();
         }

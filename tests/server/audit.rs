@@ -82,8 +82,8 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
             request_id,
             r#"outcome="ok""#,
         ],
-        &[r#"operation="link_guest""#, "outcome=UserAlreadyRegistered"],
-        &[r#"user="mallory""#, "outcome=Denied"],
+        &[r#"operation="link_guest""#, r#"outcome="UserAlreadyRegistered""#],
+        &[r#"user="mallory""#, r#"outcome="Denied""#],
         &[r#"operation="vend_credentials""#, r#"user="bob""#],
         &[r#"operation="exchange""#, r#"user="bob""#, r#"outcome="ok""#],
     ] {
