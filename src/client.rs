@@ -1,4 +1,36 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
+//!
+//! Who owns whom (`=>` weakly):
+//!
+//! ```text
+//! CognitoCredentialsProvider, Session      handles; the first follows the login, the second is bound to one epoch
+//!   CurrentSession                         the pointer to the session in force, and its change
+//!     Context                              what all sessions share: service, flow, clock, policy, events
+//!       GuestSlot -> RememberedId          the guest's id, and whether it is in doubt, with the turn to show it to somebody
+//!       Named     -> RememberedId          the ids of users with a subject
+//!         StoreQueue                       writes to the app's IdentityStore, one at a time
+//!       EventSource => Events              told of what happens
+//!     SessionState                         one session: its login and its epoch
+//!       RefreshCache<Snapshot>             the credentials, loaded by
+//!         SessionCaches                    the exchange: login -> proof -> identity -> credentials
+//!           IdentityState                  what is known of the identity; outlives the caches when credentials are cleared
+//!           Proofs                         the login proof that was supplied last
+//! ```
+//!
+//! The locks. None is held across an `.await`, and nothing of the app's runs under any: no drop of its values, waker, closure,
+//! listener, store or log event. They are taken in this order, each by itself or after those above it:
+//!
+//! | lock | guards |
+//! |---|---|
+//! | `CurrentSession::switching` | the order of changes of the pointer, hot and leased copies, who decides |
+//! | `Context::named` | the table of users' remembered ids |
+//! | `SessionCaches::newest` | the login that supplies proofs now |
+//! | `Proofs::last` | the proof that was supplied last |
+//! | `IdentityState::known` | what is known of the identity |
+//! | `RememberedId::state` | one remembered id |
+//! | `StoreQueue::queue` | the writes that are pending; under the one above, so that their order is that of the changes |
+//! | `Turns::state` | who has a turn (a deadline ends it: `turns`) |
+//! | `EventSource::audience`, then one `Inbox` | who listens, and what one has not fetched |
 
 mod app_code;
 mod builder;
@@ -31,6 +63,7 @@ pub(crate) mod user_sessions;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
@@ -311,6 +344,32 @@ impl CognitoCredentialsProvider {
     /// Dropping the future leaves the refresh to others.
     pub async fn refresh_now(&self) -> Result<(), Error> {
         self.current.serve_from(None, Demand::Forced).await.map(drop)
+    }
+
+    /// Credentials that are valid for at least `least` longer, for presigned URLs and long jobs: the cached ones if they are, else
+    /// those of one refresh that all who ask at the time share. They say when they really end, not the end of a lease.
+    ///
+    /// The enhanced flow gives credentials for one hour; the classic flow for its own duration, up to 12 hours
+    /// (`ClassicFlow`, `DurationSeconds` in the API reference).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(provider: cognito_identity_pool::CognitoCredentialsProvider) -> Result<(), cognito_identity_pool::Error> {
+    /// let credentials = provider.credentials_valid_for(Duration::from_secs(15 * 60)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the service never gives them for so long; otherwise what the
+    /// refresh failed with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the refresh to others.
+    pub async fn credentials_valid_for(&self, least: Duration) -> Result<Credentials, Error> {
+        let (_, snapshot) = self.current.serve_from(None, Demand::ValidFor(least)).await?;
+        Ok(snapshot.credentials.clone())
     }
 
     /// Says that a service has refused these credentials. If, and only if, they are still the current ones, the next caller waits

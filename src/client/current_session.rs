@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_credential_types::provider::error::CredentialsError;
@@ -63,6 +64,8 @@ pub(super) enum Demand {
     Fresh,
     /// Those of a refresh that was forced.
     Forced,
+    /// Credentials that are valid for at least this long.
+    ValidFor(Duration),
 }
 
 impl CurrentSession {
@@ -531,6 +534,7 @@ impl SessionState {
         match demand {
             Demand::Fresh => credentials.get().await,
             Demand::Forced => credentials.refresh_now().await,
+            Demand::ValidFor(least) => credentials.get_valid_for(least).await,
         }
     }
 

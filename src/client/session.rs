@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 
-use super::current_session::{BoundProvider, CurrentSession};
+use super::current_session::{BoundProvider, CurrentSession, Demand};
 use super::identity_cache;
 use super::identity_state::{IdentityOutcome, SignIn};
 use super::login_status::LoginStatus;
@@ -71,6 +73,35 @@ impl Session {
                 not_stored: None,
             }),
         }
+    }
+
+    /// Credentials that are valid for at least `least` longer, for presigned URLs and long jobs: the cached ones if they are, else
+    /// those of one refresh that all who ask at the time share. They say when they really end, not the end of a lease.
+    ///
+    /// The enhanced flow gives credentials for one hour; the classic flow for its own duration, up to 12 hours
+    /// (`ClassicFlow`, `DurationSeconds` in the API reference).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(session: cognito_identity_pool::Session) -> Result<(), cognito_identity_pool::Error> {
+    /// let credentials = session.credentials_valid_for(Duration::from_secs(15 * 60)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the service never gives them for so long; otherwise what the
+    /// refresh failed with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the refresh to others.
+    pub async fn credentials_valid_for(&self, least: Duration) -> Result<Credentials, Error> {
+        let (_, snapshot) = self
+            .current
+            .serve_from(Some(self.epoch), Demand::ValidFor(least))
+            .await?;
+        Ok(snapshot.credentials.clone())
     }
 
     /// What is known of the session without asking anybody; `None` once it has ended.
