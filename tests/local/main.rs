@@ -12,5 +12,8 @@ mod pool_support;
 mod errors;
 mod faults;
 mod operations;
+mod policies;
 mod property;
+mod providers;
+mod sts;
 mod walkthrough;
