@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pool_support::{ISSUER, PROVIDER, Stage, error, stage};
+use crate::stage::{ISSUER, PROVIDER, Stage, error};
 use cognito_identity_pool::LocalIdentityPool;
 use cognito_identity_pool::local::{LocalRequest, LocalRole};
 use serde_json::{Value, json};
@@ -26,13 +26,13 @@ fn policy(condition: &Value, denied: &[Value]) -> String {
 
 async fn trusting(policy: &str) -> Stage {
     let role = LocalRole::new(ROLE, policy).unwrap();
-    stage(|pool| pool.role(role).authenticated_role(ROLE)).await
+    Stage::with(|pool| pool.role(role).authenticated_role(ROLE)).await
 }
 
 /// Identity and token of a user with two tags.
 async fn tagged(stage: &Stage) -> (String, String) {
     let call = stage
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(stage.id())
         .logins(PROVIDER, "user-42");
@@ -47,7 +47,7 @@ async fn tagged(stage: &Stage) -> (String, String) {
 async fn both_flows(stage: &Stage, session_name: &str) -> (String, String) {
     let (id, token) = tagged(stage).await;
     let call = stage
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(id)
         .logins(ISSUER, &token);
@@ -144,13 +144,12 @@ async fn what_a_request_says_reaches_the_policy_in_both_flows() {
 
 #[tokio::test]
 async fn a_policy_can_end_by_the_pools_clock() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let end = aws_smithy_types::DateTime::from(aws_smithy_async::time::TimeSource::now(&stage.clock)).secs() + 60;
     let condition = json!({ "DateLessThan": { "aws:CurrentTime": end.to_string() } });
     let role = LocalRole::new(ROLE, &policy(&condition, &[])).unwrap();
     let clock = stage.clock.clone();
-    let timed =
-        crate::pool_support::stage(|pool| pool.role(role).authenticated_role(ROLE).time_source(clock.clone())).await;
+    let timed = Stage::with(|pool| pool.role(role).authenticated_role(ROLE).time_source(clock.clone())).await;
     assert_eq!(both_flows(&timed, "a1").await, (String::new(), String::new()));
     clock.advance(Duration::from_secs(60));
     let got = both_flows(&timed, "a1").await;
@@ -182,7 +181,7 @@ async fn a_role_of_another_account_needs_conditions_on_both_claims() {
     both["ForAnyValue:StringLike"] = json!({ "cognito-identity.amazonaws.com:amr": "authenticated" });
     for (condition, expected) in [(aud, "AccessDenied"), (both, "")] {
         let role = LocalRole::new(other, &policy(&condition, &[])).unwrap();
-        let stage = stage(|pool| pool.role(role)).await;
+        let stage = Stage::with(|pool| pool.role(role)).await;
         let (_, token) = stage.vend("user-42").await;
         let sts = stage.sts();
         let call = sts
@@ -234,9 +233,9 @@ async fn each_partition_accepts_its_documented_policy_and_no_other() {
                 },
             }] });
             let role = LocalRole::new(&arn, &policy.to_string()).unwrap();
-            let stage = stage(|pool| pool.region(region).role(role).authenticated_role(&arn)).await;
+            let stage = Stage::with(|pool| pool.region(region).role(role).authenticated_role(&arn)).await;
             let (id, token) = stage.vend("user-42").await;
-            let call = stage.app.get_credentials_for_identity().identity_id(id);
+            let call = stage.client().get_credentials_for_identity().identity_id(id);
             let got = error(call.logins(stage.pool.issuer_host(), token).send().await).0;
             let expected = if region == of {
                 ""
@@ -250,9 +249,9 @@ async fn each_partition_accepts_its_documented_policy_and_no_other() {
 
 #[tokio::test]
 async fn what_the_pool_makes_itself_has_the_arns_of_the_partition() {
-    let stage = stage(|pool| pool.region("us-gov-west-1")).await;
+    let stage = Stage::with(|pool| pool.region("us-gov-west-1")).await;
     let (id, token) = stage.vend("user-42").await;
-    let call = stage.app.get_credentials_for_identity().identity_id(id);
+    let call = stage.client().get_credentials_for_identity().identity_id(id);
     let credentials = call
         .logins(stage.pool.issuer_host(), token)
         .send()
@@ -260,7 +259,7 @@ async fn what_the_pool_makes_itself_has_the_arns_of_the_partition() {
         .unwrap()
         .credentials
         .unwrap();
-    let config = crate::pool_support::signed_by(stage.pool.client_config(), &credentials);
+    let config = crate::stage::signed_by(stage.pool.client_config(), &credentials);
     let caller = aws_sdk_sts::Client::new(&config)
         .get_caller_identity()
         .send()
@@ -304,6 +303,6 @@ async fn a_role_without_conditions_works_if_it_is_old() {
     let policy = policy(&json!({}), &[]);
     assert!(LocalRole::new(ROLE, &policy).is_err());
     let role = LocalRole::saved_before_2024(ROLE, &policy).unwrap();
-    let stage = stage(|pool| pool.role(role).authenticated_role(ROLE)).await;
+    let stage = Stage::with(|pool| pool.role(role).authenticated_role(ROLE)).await;
     assert_eq!(both_flows(&stage, "a1").await, (String::new(), String::new()));
 }

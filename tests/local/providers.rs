@@ -1,6 +1,6 @@
 //! Providers as real stacks and real tokens write them: mappings and tag maps by host, by host and client id, by ARN.
 
-use crate::pool_support::{Stage, error, stage};
+use crate::stage::{Stage, error};
 use cognito_identity_pool::local::LocalIssuer;
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ fn configured(stage: &Stage) -> Vec<Configured> {
 
 #[tokio::test]
 async fn mappings_and_tags_apply_under_every_name_that_stacks_give_a_provider() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     for Configured { issuer, mapping, tags } in configured(&stage) {
         // As the tools send it: members that are not set are left out.
         let roles = json!({
@@ -83,11 +83,11 @@ async fn mappings_and_tags_apply_under_every_name_that_stacks_give_a_provider() 
             "{tags}"
         );
 
-        let read = stage.backend.get_identity_pool_roles().identity_pool_id(stage.id());
+        let read = stage.signing().get_identity_pool_roles().identity_pool_id(stage.id());
         let read = read.send().await.unwrap();
         assert_eq!(read.role_mappings().unwrap().keys().collect::<Vec<_>>(), [&mapping]);
         let read = stage
-            .backend
+            .signing()
             .get_principal_tag_attribute_map()
             .identity_pool_id(stage.id());
         let read = read.identity_provider_name(&tags).send().await.unwrap();
@@ -112,7 +112,7 @@ async fn mappings_and_tags_apply_under_every_name_that_stacks_give_a_provider() 
 /// The role's name and the session's tags that a login gets, or the message of the refusal.
 async fn exchange(stage: &Stage, provider: &str, token: &str) -> Result<(String, Value), String> {
     let got = stage
-        .app
+        .client()
         .get_id()
         .identity_pool_id(stage.id())
         .logins(provider, token)
@@ -120,7 +120,7 @@ async fn exchange(stage: &Stage, provider: &str, token: &str) -> Result<(String,
         .await;
     let id = got.unwrap().identity_id.unwrap();
     let call = stage
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(id)
         .logins(provider, token);
@@ -129,7 +129,7 @@ async fn exchange(stage: &Stage, provider: &str, token: &str) -> Result<(String,
         refused => return Err(error(refused).1),
     };
     let tags = stage.pool.requests().last().unwrap().principal_tags.clone();
-    let config = crate::pool_support::signed_by(stage.pool.client_config(), &credentials);
+    let config = crate::stage::signed_by(stage.pool.client_config(), &credentials);
     let caller = aws_sdk_sts::Client::new(&config)
         .get_caller_identity()
         .send()
@@ -141,7 +141,7 @@ async fn exchange(stage: &Stage, provider: &str, token: &str) -> Result<(String,
 
 #[tokio::test]
 async fn issuers_match_with_and_without_scheme_and_trailing_slash() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let google = stage.pool.oidc_issuer("accounts.google.com").unwrap();
     let auth0 = stage.pool.oidc_issuer("tenant.auth0.com/").unwrap();
     let okta = stage.pool.oidc_issuer("org.okta.com/oauth2/default").unwrap();
@@ -164,7 +164,7 @@ async fn issuers_match_with_and_without_scheme_and_trailing_slash() {
     ] {
         let token = issuer.token_for("s").issuer(iss).issue();
         let got = stage
-            .app
+            .client()
             .get_id()
             .identity_pool_id(stage.id())
             .logins(key, token)
@@ -187,7 +187,7 @@ async fn issuers_match_with_and_without_scheme_and_trailing_slash() {
     ] {
         let token = auth0.token_for("s").issuer(iss).issue();
         let call = stage
-            .app
+            .client()
             .get_id()
             .identity_pool_id(stage.id())
             .logins("tenant.auth0.com/", token);
@@ -201,7 +201,7 @@ async fn issuers_match_with_and_without_scheme_and_trailing_slash() {
 
 #[tokio::test]
 async fn a_mapped_claim_becomes_a_tag_only_if_sts_takes_it() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let host = "token.actions.githubusercontent.com";
     let issuer = stage.pool.oidc_issuer(host).unwrap();
     let map =
@@ -209,10 +209,14 @@ async fn a_mapped_claim_becomes_a_tag_only_if_sts_takes_it() {
     assert_eq!(stage.json("SetPrincipalTagAttributeMap", map, true).await.0, "");
     for (actor, refused) in [("octocat", false), ("dependabot[bot]", true)] {
         let token = issuer.token_for("s").claim("actor", actor).issue();
-        let id = stage.app.get_id().identity_pool_id(stage.id()).logins(host, &token);
+        let id = stage
+            .client()
+            .get_id()
+            .identity_pool_id(stage.id())
+            .logins(host, &token);
         let id = id.send().await.unwrap().identity_id.unwrap();
         let enhanced = stage
-            .app
+            .client()
             .get_credentials_for_identity()
             .identity_id(&id)
             .logins(host, &token);
@@ -222,7 +226,7 @@ async fn a_mapped_claim_becomes_a_tag_only_if_sts_takes_it() {
             refused,
             "{actor}: {got}"
         );
-        let open_id = stage.app.get_open_id_token().identity_id(&id).logins(host, &token);
+        let open_id = stage.client().get_open_id_token().identity_id(&id).logins(host, &token);
         let open_id = open_id.send().await.unwrap().token.unwrap();
         let sts = stage.sts();
         let classic = sts
@@ -237,22 +241,22 @@ async fn a_mapped_claim_becomes_a_tag_only_if_sts_takes_it() {
 
 #[tokio::test]
 async fn a_merged_identity_shows_that_it_is_disabled() {
-    let stage = stage(|pool| pool).await;
-    let guest = stage.guest().await;
+    let stage = Stage::start().await;
+    let guest = stage.guest_id().await;
     let google = stage.pool.oidc_issuer("accounts.google.com").unwrap();
     let token = google.token("s");
     stage
-        .app
+        .client()
         .get_id()
         .identity_pool_id(stage.id())
         .logins("accounts.google.com", &token)
         .send()
         .await
         .unwrap();
-    let merge = stage.app.get_credentials_for_identity().identity_id(&guest);
+    let merge = stage.client().get_credentials_for_identity().identity_id(&guest);
     merge.logins("accounts.google.com", &token).send().await.unwrap();
     let described = stage
-        .backend
+        .signing()
         .describe_identity()
         .identity_id(&guest)
         .send()

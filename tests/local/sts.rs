@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::pool_support::stage;
+use crate::stage::Stage;
 use aws_credential_types::Credentials;
 use aws_sdk_cognitoidentity::types::Credentials as Vended;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
@@ -19,7 +19,7 @@ async fn get(url: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn a_token_is_exchanged_by_get_as_by_post() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let (id, token) = stage.vend("user-42").await;
     let url = format!(
         "{}/?Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={}&RoleSessionName=a1&WebIdentityToken={token}",
@@ -71,9 +71,9 @@ fn presign(url: &str, credentials: &Vended, now: SystemTime) -> String {
 
 #[tokio::test]
 async fn a_presigned_caller_identity_says_who_signed_it_until_it_expires() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let (id, token) = stage.vend("user-42").await;
-    let credentials = stage.exchange(&id, &token).await;
+    let credentials = stage.credentials(&id, &token).await;
     let url = format!(
         "{}/?Action=GetCallerIdentity&Version=2011-06-15",
         stage.pool.endpoint_url()
@@ -114,7 +114,7 @@ async fn a_presigned_caller_identity_says_who_signed_it_until_it_expires() {
 
 #[tokio::test]
 async fn of_a_target_of_300_kilobytes_the_record_keeps_the_beginning() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let target = format!("AWSCognitoIdentityService.{}", "x".repeat(300_000));
     let request = http::Request::post("/").header("x-amz-target", target);
     let request = request.header("content-type", "application/x-amz-json-1.1");
