@@ -70,7 +70,7 @@ fn child() {
             at: var("KILLED_AT").parse().unwrap(),
             step: AtomicUsize::new(0),
         };
-        let provider = CognitoCredentialsProvider::builder(&var("KILLED_POOL"))
+        let provider = CognitoCredentialsProvider::builder(var("KILLED_POOL"))
             .endpoint_url(endpoint)
             .identity_store(Arc::new(store))
             .identity_policy(IdentityPolicy::Fail)
