@@ -581,7 +581,7 @@ fn run(thread: u8, counts: &Counts) -> u64 {
             actions.fetch_add(sequence.len(), Ordering::Relaxed);
             runtime.block_on(async {
                 let mut life = Life::new(&world, counts);
-                let limit = Duration::from_secs(10);
+                let limit = crate::stage::DEADLINE;
                 for action in sequence {
                     let done = tokio::time::timeout(limit, life.act(action)).await;
                     done.unwrap_or_else(|_| panic!("{action:?} takes for ever"));

@@ -17,7 +17,7 @@ mod wire;
 pub use backend::{Backend, Order};
 pub use client::{Wallet, failure, google, google_login, key};
 pub use server::{CLAIMS_KEY, actions, user};
-pub use wait::{DEADLINE, until, within};
+pub use wait::{DEADLINE, idle, until};
 pub use wire::{ISSUER, error, over_socket, signed_by};
 
 use std::sync::OnceLock;
