@@ -9,14 +9,17 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod abandoned;
 mod any_service;
 mod bad_input;
 mod bad_logins_and_stores;
 mod classic_flow;
 mod composition;
+mod deciding;
 mod events;
 mod faults;
 mod interleavings;
+mod knowing;
 mod lease;
 mod many_users;
 mod mobile_traces;

@@ -10,5 +10,7 @@
 mod stage;
 
 mod floors;
+mod hostile_app;
+mod killed;
 mod secrets;
 mod store;
