@@ -19,7 +19,7 @@ pub use backend::{Backend, Order};
 pub use client::{Wallet, failure, google, google_login, key};
 pub use sequences::sequences;
 pub use server::{CLAIMS_KEY, actions, user};
-pub use wait::{DEADLINE, idle, until};
+pub use wait::{DEADLINE, idle, until, within};
 pub use wire::{ISSUER, error, over_socket, signed_by};
 
 use std::sync::OnceLock;

@@ -1,6 +1,9 @@
 //! Waiting for what can be observed, never for a number of turns or for a while.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 /// How long a test waits for what must come. Nothing is measured by it: it ends a test that would hang, and is long enough
 /// for a machine that has much else to do.
@@ -25,4 +28,19 @@ pub async fn idle() {
     // Panics where time is not paused.
     tokio::time::advance(Duration::ZERO).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// The future's output; `what` is said if it does not come within [`DEADLINE`] of real time. Virtual time stands still meanwhile.
+pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    let end = Instant::now() + DEADLINE;
+    // Polls the future when it is woken, and only then: a lost wake-up is not made good here.
+    let mut woken: FuturesUnordered<F> = std::iter::once(future).collect();
+    loop {
+        tokio::select! {
+            biased;
+            Some(output) = woken.next() => return output,
+            () = tokio::task::yield_now() => assert!(Instant::now() < end, "{what} did not come"),
+        }
+        std::thread::yield_now();
+    }
 }
