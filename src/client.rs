@@ -5,6 +5,7 @@ mod builder;
 mod classic;
 mod context;
 mod current_session;
+mod env_settings;
 mod events;
 mod exchange;
 mod failure;

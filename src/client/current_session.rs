@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::refresh::{self, Failure, HotValue, RefreshCache};
 use crate::store::Swapped;
+use crate::token::OpenIdToken;
 
 /// What provider and sessions share: the one pointer to the session in force.
 pub(super) struct CurrentSession {
@@ -150,6 +151,24 @@ impl CurrentSession {
             }
             state = now;
         }
+    }
+
+    /// The user's token, for whoever waits in the session that is in force or bound to.
+    pub(super) async fn open_id_token(&self, bound: Option<u64>) -> Result<OpenIdToken, Error> {
+        // The first exchange decides who the user is.
+        let (state, snapshot) = self.serve(bound).await?;
+        let token = match &state.caches {
+            Some(caches) => caches.open_id_token(&snapshot.identity_id).await,
+            None => Err(Error::new(
+                ErrorKind::Configuration,
+                "this session gets credentials from a vendor in this process, and has no token",
+            )
+            .with_hint("ask the vendor itself")),
+        };
+        if self.in_force.load().epoch != state.epoch {
+            return Err(Error::ended());
+        }
+        token
     }
 
     pub(super) fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {

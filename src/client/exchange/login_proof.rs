@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::SessionCaches;
+use super::{SessionCaches, changed};
 use crate::client::context::Context;
 use crate::client::guest::to_its_end;
 use crate::client::identity_state::Expected;
@@ -19,7 +19,7 @@ use crate::ids::IdentityId;
 use crate::logins::Logins;
 use crate::refresh::{Failure, Loaded};
 use crate::service::Proof;
-use crate::token::{RefreshReason, TokenClaims};
+use crate::token::{OpenIdToken, RefreshReason, TokenClaims};
 
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
@@ -85,6 +85,47 @@ impl SessionCaches {
             self.proof.get().await
         };
         fresh.map(|held| LoginProof::clone(&held))
+    }
+
+    /// The token that Cognito has issued for the user, with at least a minute left: a developer's own, or else a new one for
+    /// `identity`, which the session has.
+    pub(in crate::client) async fn open_id_token(&self, identity: &IdentityId) -> Result<OpenIdToken, Error> {
+        if let Who::Developer { .. } = self.login.who {
+            let long_enough = |held: &LoginProof| {
+                let left = held.expires.map(|expiry| expiry.remaining(self.context.clock.now()));
+                !held.is_rejected() && left.is_none_or(|left| left >= TOKEN_MARGIN)
+            };
+            let held = match self.proof.current().filter(|held| long_enough(held)) {
+                Some(held) => LoginProof::clone(&held),
+                None => {
+                    let ask = ProofRequest {
+                        reason: RefreshReason::Expiring,
+                        ..ProofRequest::FIRST
+                    };
+                    *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = ask;
+                    LoginProof::clone(&*self.proof.refresh_now().await?)
+                }
+            };
+            if held.identity.as_ref() != Some(identity) {
+                held.reject();
+                return Err(changed("the backend"));
+            }
+            let Proof::Developer { token, .. } = &*held.proof else {
+                return Err(Error::ended());
+            };
+            return Ok(token.clone());
+        }
+        let held = self.proof(ProofRequest::FIRST).await?;
+        if held.person.differs_from(&self.settled.known().person) {
+            held.reject();
+            return Err(changed("the logins provider"));
+        }
+        held.mark_sent();
+        let (id, token) = self.context.service.open_id_token(identity, &held.proof).await?;
+        if id != *identity {
+            return Err(changed("Cognito"));
+        }
+        Ok(token)
     }
 
     pub(super) async fn load_proof(self: Arc<Self>) -> Result<Loaded<LoginProof>, Error> {
