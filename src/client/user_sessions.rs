@@ -1,7 +1,7 @@
 //! Sessions of many users at once. Each is one user's for good, and keeps the user's credentials and nothing else: the caches of an
 //! exchange are made for the exchange, and the token goes with them.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -14,8 +14,11 @@ use super::context::Context;
 use super::current_session::{CurrentSession, NEXT_EPOCH, SessionState};
 use super::exchange::{SessionCaches, Snapshot};
 use super::identity_state::IdentityState;
+use super::kept_identities::KeptIdentities;
+use super::lease::LeaseSlot;
 use super::login::Login;
 use super::pin::UNPINNED;
+use super::resolution::{SessionId, SessionMark};
 use super::session::Session;
 use crate::clock::Clock;
 use crate::error::Error;
@@ -51,7 +54,7 @@ impl<P: Principal> Source<Snapshot, Error> for Exchanges<P> {
         let known = self.cache.current().map(|snapshot| snapshot.identity_id.clone());
         let first = known.is_none();
         let context = Arc::clone(&of.sessions().context);
-        let caches = SessionCaches::new(context, of.login(), UNPINNED, IdentityState::already(known));
+        let caches = SessionCaches::new(context, of.login(), UNPINNED, IdentityState::already(known), None);
         async move {
             let loaded = caches.exchange(request).await?;
             of.exchanged(first, Ok(()));
@@ -121,13 +124,21 @@ impl UserSessions {
             context: Arc::clone(&self.context),
             hot: credentials.as_ref().map_or_else(HotValue::empty, HotValue::of),
             in_force: ArcSwap::new(state(epoch, credentials, closed)),
-            switching: Mutex::new(None),
+            provider: user_session(epoch).provider,
+            leased: LeaseSlot::default(),
+            switching: Mutex::default(),
         };
         Session {
             current: Arc::new(current),
             epoch,
         }
     }
+}
+
+/// Users have nothing in common with each other: to each session a provider of its own.
+fn user_session(epoch: u64) -> SessionId {
+    let provider = usize::try_from(epoch).unwrap_or(usize::MAX);
+    SessionId { epoch, provider }
 }
 
 /// The login is of no use to a session that serves what it was given.
@@ -138,6 +149,9 @@ fn state(epoch: u64, credentials: Option<RefreshCache<Snapshot, Error>>, closed:
         caches: None,
         credentials,
         closed,
+        mark: SessionMark::new(user_session(epoch)),
+        kept: KeptIdentities::default(),
+        overruled: AtomicBool::new(false),
     })
 }
 
@@ -164,8 +178,7 @@ impl Session {
     /// From now on everybody who holds the session gets `error`, those who wait included.
     pub(crate) fn close(&self, error: Error) {
         let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.current.install(state(self.epoch, None, Some(error))));
-        drop(switching);
+        self.current.install(switching, state(self.epoch, None, Some(error)));
     }
 
     /// Whether anybody has it besides whoever asks.
@@ -183,9 +196,5 @@ impl WeakSession {
         let current = self.0.upgrade()?;
         let epoch = current.epoch();
         Some(Session { current, epoch })
-    }
-
-    pub(crate) fn is_held(&self) -> bool {
-        self.0.strong_count() > 0
     }
 }
