@@ -84,7 +84,7 @@ async fn call(client: &aws_sdk_sts::Client) -> Result<(), cognito_identity_pool:
 }
 
 /// A role that is assumed with the credentials of a configuration, by aws-config's own provider.
-async fn assumed_on(config: &SdkConfig) -> AssumeRoleProvider {
+pub(crate) async fn assumed_on(config: &SdkConfig) -> AssumeRoleProvider {
     AssumeRoleProvider::builder(ROLE)
         .session_name("test")
         .configure(config)
@@ -188,7 +188,7 @@ async fn a_chain_is_the_users_who_is_signed_in_and_ends_with_the_sign_out() {
 type Answer = Box<dyn Fn(usize) -> future::ProvideCredentials<'static> + Send + Sync>;
 
 /// A credentials provider of the app's own.
-struct Wrapper {
+pub(crate) struct Wrapper {
     answer: Answer,
     asked: Arc<AtomicUsize>,
 }
@@ -247,7 +247,7 @@ async fn a_wrapper_that_answered_somebody_elses_credentials_once_is_judged_anew(
 }
 
 /// Waits after it has asked ours, as for a lock or a metric.
-fn waits_afterwards(ours: &CognitoCredentialsProvider) -> Wrapper {
+pub(crate) fn waits_afterwards(ours: &CognitoCredentialsProvider) -> Wrapper {
     let ours = ours.clone();
     wrapper(move |_| {
         let ours = ours.clone();
@@ -260,7 +260,7 @@ fn waits_afterwards(ours: &CognitoCredentialsProvider) -> Wrapper {
 }
 
 /// Asks ours in a task of its own, where nobody can listen.
-fn in_a_task(ours: &CognitoCredentialsProvider) -> Wrapper {
+pub(crate) fn in_a_task(ours: &CognitoCredentialsProvider) -> Wrapper {
     let ours = ours.clone();
     wrapper(move |_| {
         let ours = ours.clone();
