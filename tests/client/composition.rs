@@ -602,3 +602,24 @@ async fn a_role_is_assumed_anew_when_the_users_credentials_are_refused() {
     assert_eq!(scene.service.signers("AssumeRole"), [alice.clone(), alice]);
     assert_eq!(scene.stage.cognito_calls().1, 2);
 }
+
+#[tokio::test]
+async fn a_login_that_the_app_decides_for_another_user_is_that_users_through_a_wrapper() {
+    let scene = Scene::new().await;
+    let user = Arc::new(Mutex::new("alice"));
+    let (backends, decides) = (["alice", "bob"].map(|user| scene.stage.backend(user)), Arc::clone(&user));
+    scene.provider.switch_to(Login::decided_by(move || {
+        let user = *decides.lock().unwrap();
+        let backend = backends.iter().find(|backend| backend.user == user).unwrap();
+        Login::developer(Arc::clone(backend)).subject(user)
+    }));
+    let client = scene.with(waits_afterwards(&scene.provider));
+    call(&client).await.unwrap();
+    let alice = scene.provider.identity_id().await.unwrap();
+    *user.lock().unwrap() = "bob";
+    scene.provider.clear_credentials();
+    call(&client).await.unwrap();
+    let bob = scene.provider.identity_id().await.unwrap();
+    assert_ne!(alice, bob);
+    assert_eq!(scene.service.calls(), [alice.as_str(), bob.as_str()]);
+}

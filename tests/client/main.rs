@@ -16,6 +16,7 @@ mod classic_flow;
 mod composition;
 mod events;
 mod faults;
+mod identity_cache;
 mod interleavings;
 mod lease;
 mod many_users;
