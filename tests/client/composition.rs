@@ -607,7 +607,10 @@ async fn a_role_is_assumed_anew_when_the_users_credentials_are_refused() {
 async fn a_login_that_the_app_decides_for_another_user_is_that_users_through_a_wrapper() {
     let scene = Scene::new().await;
     let user = Arc::new(Mutex::new("alice"));
-    let (backends, decides) = (["alice", "bob"].map(|user| scene.stage.backend(user)), Arc::clone(&user));
+    let (backends, decides) = (
+        ["alice", "bob"].map(|user| scene.stage.backend(user)),
+        Arc::clone(&user),
+    );
     scene.provider.switch_to(Login::decided_by(move || {
         let user = *decides.lock().unwrap();
         let backend = backends.iter().find(|backend| backend.user == user).unwrap();

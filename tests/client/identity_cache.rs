@@ -55,7 +55,9 @@ impl Scene {
         let components = self.components.clone().build().unwrap();
         // As a client does before the first attempt of each operation.
         components.validate_final_config(bag)?;
-        self.cache.resolve_cached_identity(resolver.clone(), &components, bag).await
+        self.cache
+            .resolve_cached_identity(resolver.clone(), &components, bag)
+            .await
     }
 }
 
