@@ -144,7 +144,8 @@ async fn an_identity_of_any_kind_that_is_derived_keeps_an_operation_with_its_ses
         });
         let mut bag = ConfigBag::base();
         at_attempt(&mut bag, 1);
-        pin(&mut bag, &scene.resolve(&resolver, &bag).await.unwrap());
+        let first = scene.resolve(&resolver, &bag).await.unwrap();
+        pin(&mut bag, &first);
         at_attempt(&mut bag, 2);
         scene.resolve(&resolver, &bag).await.unwrap();
         scene.sign_in("bob");
