@@ -9,5 +9,7 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod hostile_app;
+mod killed;
 mod secrets;
 mod store;
