@@ -9,6 +9,7 @@ mod builder;
 mod client;
 mod clock;
 mod directory;
+mod error;
 mod faults;
 mod http;
 mod issuers;
@@ -35,8 +36,9 @@ mod throttle;
 mod tokens;
 mod wire;
 
-pub use builder::{LocalIdentityPoolBuilder, LocalPoolError};
+pub use builder::LocalIdentityPoolBuilder;
 pub use clock::LocalClock;
+pub use error::LocalPoolError;
 pub use faults::{LocalFault, LocalFaults, RefusedError};
 pub use issuers::{LocalIssuer, LocalToken};
 pub use pool::LocalIdentityPool;

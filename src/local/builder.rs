@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+use super::error::LocalPoolError;
 use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::Issuers;
@@ -28,24 +28,6 @@ use super::{model, pools_file, shapes};
 
 /// The life of credentials of the enhanced flow.
 const CREDENTIALS_SECONDS: i64 = 3600;
-
-/// Why a local pool did not start, or did not answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LocalPoolError {
-    /// A setting that Cognito would refuse.
-    #[error("the local identity pool cannot have this setting: {0}")]
-    Setting(String),
-    /// The port is taken, or the system allows no server.
-    #[error("the local identity pool cannot listen on 127.0.0.1")]
-    Listen(#[source] io::Error),
-    /// The system has no randomness, or refuses the key.
-    #[error("the local identity pool has no key to sign with")]
-    Key,
-    /// A fault that was asked for cut the connection; see [`LocalIdentityPool::respond`].
-    #[error("the connection was cut by a fault")]
-    Cut,
-}
 
 /// Builds a [`LocalIdentityPool`].
 #[must_use]
