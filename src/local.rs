@@ -4,12 +4,14 @@
 //! misunderstanding in one is not repeated, and hidden, in the other.
 
 mod admin;
+mod advice;
 mod answer;
 mod builder;
 mod client;
 mod clock;
 mod directory;
 mod faults;
+mod hosts;
 mod http;
 mod issuers;
 mod logins;
@@ -26,6 +28,8 @@ mod rules;
 mod sessions;
 mod shapes;
 mod sigv4;
+mod snapshot;
+mod state_file;
 mod sts;
 mod throttle;
 mod tokens;
@@ -34,7 +38,7 @@ mod wire;
 pub use builder::{LocalIdentityPoolBuilder, LocalPoolError};
 pub use clock::LocalClock;
 pub use faults::{LocalFault, LocalFaults, RefusedError};
-pub use issuers::{LocalIssuer, LocalToken};
+pub use issuers::{LocalIssuer, LocalToken, TrustedIssuer};
 pub use pool::LocalIdentityPool;
 pub use record::LocalRequest;
 pub use roles::{LocalRole, TrustPolicyError};

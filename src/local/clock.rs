@@ -1,5 +1,6 @@
 //! Time: a clock that tests turn by hand, and seconds since the epoch.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -63,4 +64,47 @@ pub(super) fn epoch(time: SystemTime) -> f64 {
 pub(super) fn seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The pool's time: a source, and how far it was moved ahead of it.
+#[derive(Clone, Debug)]
+pub(super) struct PoolClock {
+    source: SharedTimeSource,
+    /// Seconds.
+    ahead: Arc<AtomicI64>,
+}
+
+impl PoolClock {
+    pub(super) fn new(source: SharedTimeSource) -> Self {
+        Self {
+            source,
+            ahead: Arc::default(),
+        }
+    }
+
+    /// Moves the pool's time ahead of its source, further with each call.
+    pub(super) fn advance(&self, seconds: i64) {
+        // A century is as good as any end.
+        const FARTHEST: i64 = 100 * 366 * 86_400;
+        let moved = self.ahead().saturating_add(seconds).clamp(0, FARTHEST);
+        self.ahead.store(moved, Ordering::Relaxed);
+    }
+
+    /// How far the pool is ahead of its source, in seconds.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Takes the pool back to its source's time.
+    pub(super) fn reset(&self) {
+        self.ahead.store(0, Ordering::Relaxed);
+    }
+}
+
+impl TimeSource for PoolClock {
+    fn now(&self) -> SystemTime {
+        let now = self.source.now();
+        now.checked_add(Duration::from_secs(self.ahead().unsigned_abs()))
+            .unwrap_or(now)
+    }
 }

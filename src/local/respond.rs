@@ -17,7 +17,7 @@ use super::rules::{Refusal, Rule};
 use super::sessions::{Minted, Session};
 use super::sigv4::Scope;
 use super::tokens::Algorithm;
-use super::{admin, shapes, sts, wire};
+use super::{admin, advice, shapes, sts, wire};
 
 /// How a request speaks, and what it asks for.
 enum Spoken<'a> {
@@ -77,7 +77,10 @@ impl PoolService {
                 self.unanswered(record);
                 return Err(Cut::Reset);
             }
-            Some(LocalFault::RotateKeys { keep_old }) => self.keys.rotate(*keep_old),
+            Some(LocalFault::RotateKeys { keep_old }) => {
+                self.keys.rotate(*keep_old);
+                self.changed();
+            }
             _ => {}
         }
         let answer = match &fault {
@@ -108,6 +111,7 @@ impl PoolService {
                 record.error = Some(refusal.error());
                 record.rule = Some(refusal.id());
                 record.why.clone_from(&refusal.why);
+                record.advice = advice::of(refusal.id());
                 match &spoken {
                     Spoken::Json { .. } => wire::refused(&refusal),
                     Spoken::Query(_) => sts::refused(&refusal, &record.request_id),
@@ -119,10 +123,14 @@ impl PoolService {
             fault.distort(&mut response);
         }
         wire::stamp(&mut response, &record.request_id, now);
+        wire::explain(&mut response, &record);
         if self.settings.cors {
             wire::share(&mut response, request.headers());
         }
         record.status = response.status().as_u16();
+        if record.error.is_none() && operations::may_change(operation) {
+            self.changed();
+        }
         self.records.add(record);
         match fault {
             Some(LocalFault::HalfResponse) => Err(Cut::half(&response)),
@@ -185,7 +193,7 @@ impl PoolService {
             return Err(Rule::DeniedByResourcePolicy.refuse(&[&operation.name]));
         }
         shapes::check(operation.members, &input)?;
-        if self.options.throttling && !self.throttle.admit(operation.name, seconds(now)) {
+        if !self.throttle.admit(operation.name, seconds(now)) {
             return Err(Rule::Throttled.into());
         }
         (operation.run)(&mut Call::new(self, input, now, record))
@@ -233,7 +241,7 @@ impl PoolService {
             }
             path => {
                 let host = path.strip_prefix("/issuers/")?.strip_suffix("/.well-known/jwks.json")?;
-                self.issuers.get(host)?.jwks()
+                self.issuers.get(host)?.jwks()?
             }
         };
         let mut response = wire::response(200, "application/json", document.to_string());
