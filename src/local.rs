@@ -17,6 +17,7 @@ mod issuers;
 mod logins;
 mod model;
 mod operations;
+mod page;
 mod pool;
 mod pool_service;
 mod pools;

@@ -218,6 +218,38 @@ impl LocalIdentityPoolBuilder {
         Ok(self)
     }
 
+    /// Registers roles from what `aws iam get-role` (or `list-roles`) prints; the trust policy may be an object or text.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use cognito_identity_pool::LocalIdentityPool;
+    /// let builder = LocalIdentityPool::builder().roles_json(
+    ///     r#"{ "Role": {
+    ///       "RoleName": "app",
+    ///       "Arn": "arn:aws:iam::123456789012:role/app",
+    ///       "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{
+    ///         "Effect": "Allow",
+    ///         "Principal": { "Federated": "cognito-identity.amazonaws.com" },
+    ///         "Action": "sts:AssumeRoleWithWebIdentity",
+    ///         "Condition": { "StringEquals": { "cognito-identity.amazonaws.com:aud": "us-east-1:11111111-2222-3333-4444-555555555555" } }
+    ///       }] },
+    ///       "MaxSessionDuration": 3600
+    ///     } }"#,
+    /// )?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError::Setting`] if it is no such output, or a trust policy is none.
+    pub fn roles_json(mut self, text: &str) -> Result<Self, LocalPoolError> {
+        for role in pools_file::read_roles(text)? {
+            self.registered.0.insert(role.arn.clone(), role);
+        }
+        Ok(self)
+    }
+
     /// Refuses what exceeds the documented quotas, each second of the time source. Off by default.
     pub fn throttling(mut self, on: bool) -> Self {
         self.options.throttling = on;

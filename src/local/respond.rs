@@ -17,7 +17,7 @@ use super::rules::{Refusal, Rule};
 use super::sessions::{Minted, Session};
 use super::sigv4::Scope;
 use super::tokens::Algorithm;
-use super::{admin, advice, shapes, sts, wire};
+use super::{admin, advice, page, shapes, sts, wire};
 
 /// How a request speaks, and what it asks for.
 enum Spoken<'a> {
@@ -50,7 +50,7 @@ impl PoolService {
         request: &Request<Bytes>,
         sleep: Option<SharedAsyncSleep>,
     ) -> Result<Response<Bytes>, Cut> {
-        if let Some(response) = admin::answer(self, request) {
+        if let Some(response) = page::answer(request).or_else(|| admin::answer(self, request)) {
             return Ok(response);
         }
         let now = self.now();
