@@ -99,12 +99,8 @@ impl Log {
     /// Takes no more lines, and gives a reader some time for the last ones.
     pub(super) fn end(&self) {
         drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
-        drop(
-            self.ended
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .recv_timeout(LAST),
-        );
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let _late = ended.recv_timeout(LAST);
     }
 }
 
