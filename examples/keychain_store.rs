@@ -41,12 +41,13 @@ impl KeychainStore {
 
     /// Only "there is no such entry" means absent. A keychain that is locked or out of reach is an error.
     fn read(&self, key: &str) -> Result<Option<IdentityId>, StoreError> {
-        match self.keychain.build(&self.app, key, None)?.get_password() {
+        let entry = self.keychain.build(&self.app, key, None).map_err(StoreError::new)?;
+        match entry.get_password() {
             Ok(id) => Ok(Some(
-                IdentityId::new(id).map_err(|error| StoreError::from(error).permanent())?,
+                IdentityId::new(id).map_err(|error| StoreError::new(error).permanent())?,
             )),
             Err(keyring_core::Error::NoEntry) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(StoreError::new(error)),
         }
     }
 
@@ -61,10 +62,10 @@ impl KeychainStore {
         if current.as_ref() != expected {
             return Ok(Swapped::No { current });
         }
-        let entry = self.keychain.build(&self.app, key, None)?;
+        let entry = self.keychain.build(&self.app, key, None).map_err(StoreError::new)?;
         match new {
-            Some(id) => entry.set_password(id.as_str())?,
-            None if current.is_some() => entry.delete_credential()?,
+            Some(id) => entry.set_password(id.as_str()).map_err(StoreError::new)?,
+            None if current.is_some() => entry.delete_credential().map_err(StoreError::new)?,
             None => {}
         }
         drop(swapping);
@@ -77,7 +78,9 @@ impl IdentityStore for KeychainStore {
     async fn load(&self, key: &StoreKey) -> Result<Option<IdentityId>, StoreError> {
         let (store, key) = (self.clone(), key.to_string());
         // A keychain may wait for the user's finger.
-        tokio::task::spawn_blocking(move || store.read(&key)).await?
+        tokio::task::spawn_blocking(move || store.read(&key))
+            .await
+            .map_err(StoreError::new)?
     }
 
     async fn swap(
@@ -87,7 +90,9 @@ impl IdentityStore for KeychainStore {
         new: Option<&IdentityId>,
     ) -> Result<Swapped, StoreError> {
         let (store, key, expected, new) = (self.clone(), key.to_string(), expected.cloned(), new.cloned());
-        tokio::task::spawn_blocking(move || store.replace(&key, expected.as_ref(), new.as_ref())).await?
+        tokio::task::spawn_blocking(move || store.replace(&key, expected.as_ref(), new.as_ref()))
+            .await
+            .map_err(StoreError::new)?
     }
 }
 

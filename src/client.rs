@@ -3,61 +3,52 @@
 mod builder;
 #[cfg(feature = "classic-flow")]
 mod classic;
+mod context;
+mod current_session;
 mod events;
 mod exchange;
+mod failure;
 mod flow;
 mod guest;
-mod hook;
+mod identity_cache;
+mod identity_state;
 mod login;
-mod memory;
-mod person;
+mod login_subjects;
+mod pin;
+mod reentrancy;
 mod rejection;
-pub(crate) mod scoped;
-mod sdk;
+mod remembered_ids;
 mod session;
-mod shared;
+pub(crate) mod user_sessions;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
 use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
-use futures_util::future::{Either, select};
 
-use self::events::EventSource;
-use self::exchange::Snapshot;
-use self::flow::Exchange;
-use self::guest::GuestSlot;
+use self::context::Context;
+use self::current_session::{BoundProvider, CurrentSession, NEXT_EPOCH, decided, state};
+use self::identity_state::IdentityState;
 use self::login::Who;
-use self::memory::{Slot, Writes};
-use self::session::Settled;
-use self::shared::{NEXT_EPOCH, Served, Shared, decided, state};
-use crate::clock::Clock;
 use crate::error::Error;
-use crate::ids::{IdentityId, IdentityPoolId, InvalidId};
-use crate::refresh::{self, AtHand, Failure, Load, RefreshCache, RefreshPolicy};
-use crate::service::IdentityService;
-use crate::store::StoreKey;
-use crate::token::OpenIdToken;
+use crate::ids::{IdentityId, IdentityPoolId, IntoId};
+use crate::refresh::HotValue;
 
-pub use self::builder::{CognitoCredentialsProviderBuilder, IdentityPolicy};
+pub use self::builder::CognitoCredentialsProviderBuilder;
 #[cfg(feature = "classic-flow")]
 pub use self::classic::{ClassicFlow, ClassicFlowBuilder, ClassicLogin};
 pub use self::events::{Event, EventKind, Events};
 pub use self::flow::Flow;
+pub use self::guest::IdentityPolicy;
+pub use self::identity_state::{IdentityOutcome, SignIn};
 pub use self::login::Login;
 pub use self::rejection::{RejectionInterceptor, RejectionRetry};
-pub use self::session::{IdentityOutcome, Session, SignIn};
-
-/// The name that our credentials carry.
-const PROVIDER_NAME: &str = "CognitoIdentityPool";
+pub use self::session::Session;
 
 /// AWS credentials of whoever is signed in, by way of an Amazon Cognito identity pool: guests, users of the app's own backend
 /// (developer authenticated identities), users of public providers, one after the other.
@@ -94,94 +85,24 @@ const PROVIDER_NAME: &str = "CognitoIdentityPool";
 /// ```
 #[derive(Clone)]
 pub struct CognitoCredentialsProvider {
-    shared: Arc<Shared>,
-}
-
-/// What all sessions have in common.
-struct Core {
-    pool: IdentityPoolId,
-    service: IdentityService,
-    flow: Exchange,
-    clock: Clock,
-    sleep: SharedAsyncSleep,
-    policy: RefreshPolicy,
-    identity_policy: IdentityPolicy,
-    issuer_host: Option<String>,
-    namespace: String,
-    writes: Arc<Writes>,
-    guest: Arc<GuestSlot>,
-    events: EventSource,
-    /// The memory of persons with a name.
-    named: Mutex<HashMap<StoreKey, Arc<Slot>>>,
-}
-
-impl Core {
-    /// Tells this provider from others, as long as it lives.
-    fn id(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
-    fn cache<T: refresh::Value>(&self, policy: RefreshPolicy, load: Load<T, Error>) -> RefreshCache<T, Error> {
-        RefreshCache::new(policy, self.clock.clone(), Some(self.sleep.clone()), load)
-    }
-
-    /// Where the identity of the person `subject` is remembered. `None` for a subject that tells nobody apart.
-    fn remembered(&self, subject: &str) -> Option<Arc<Slot>> {
-        let key = StoreKey::subject(&self.pool, &self.namespace, subject).ok()?;
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = named
-            .entry(key.clone())
-            .or_insert_with(|| Arc::new(Slot::new(key, Arc::clone(&self.writes))));
-        Some(Arc::clone(slot))
-    }
-
-    /// The logins key of a developer's token: its issuer, if that is Cognito's; never an arbitrary host.
-    fn issuer_host_of(&self, token: &OpenIdToken) -> String {
-        let own = || {
-            token
-                .unverified_claims()
-                .and_then(|claims| claims.cognito_issuer_host().map(str::to_owned))
-        };
-        self.issuer_host
-            .clone()
-            .or_else(own)
-            .unwrap_or_else(|| self.pool.issuer_host())
-    }
-
-    /// `task`, or a timeout after as long as a load may take.
-    fn with_deadline<T>(
-        &self,
-        task: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
-        let (limit, sleep, task) = (self.policy.load_timeout(), self.sleep.clone(), Box::pin(task));
-        async move {
-            match select(task, sleep.sleep(limit)).await {
-                Either::Left((result, _)) => result,
-                Either::Right(_) => Err(Error::timed_out(limit)),
-            }
-        }
-    }
+    current: Arc<CurrentSession>,
 }
 
 impl CognitoCredentialsProvider {
     /// Starts building a provider for an identity pool: its id, or text that is to be one.
-    pub fn builder<P>(identity_pool_id: P) -> CognitoCredentialsProviderBuilder
-    where
-        P: TryInto<IdentityPoolId>,
-        InvalidId: From<P::Error>,
-    {
-        CognitoCredentialsProviderBuilder::new(identity_pool_id.try_into().map_err(InvalidId::from))
+    pub fn builder(identity_pool_id: impl IntoId<IdentityPoolId>) -> CognitoCredentialsProviderBuilder {
+        CognitoCredentialsProviderBuilder::new(identity_pool_id.into_id())
     }
 
-    fn start(core: Core, login: Login) -> Self {
-        let core = Arc::new(core);
+    fn start(context: Context, login: Login) -> Self {
+        let context = Arc::new(context);
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
-        let current = ArcSwap::new(state(&core, Login::signed_out(), epoch, Arc::default()));
+        let in_force = ArcSwap::new(state(&context, Login::signed_out(), epoch, Arc::default()));
         let provider = Self {
-            shared: Arc::new(Shared {
-                core,
-                current,
-                at_hand: AtHand::empty(),
+            current: Arc::new(CurrentSession {
+                context,
+                in_force,
+                hot: HotValue::empty(),
                 switching: Mutex::new(None),
             }),
         };
@@ -203,16 +124,19 @@ impl CognitoCredentialsProvider {
     /// Changes the login of the *same person*, who has signed in with one provider more: the identity is expected to stay, and
     /// [`Session::ready`] tells whether it did.
     pub fn link(&self, login: Login) -> Session {
-        let state = self.shared.current.load();
+        let state = self.current.in_force.load();
         // A guest is offered from its slot, as to any login; and a guest is never the user.
         let user = state
-            .cells
+            .caches
             .as_ref()
             .filter(|_| state.login.is_user() && login.is_user());
-        self.change(login, Settled::expecting(user.and_then(|cells| cells.known_identity())))
+        self.change(
+            login,
+            IdentityState::expecting(user.and_then(|caches| caches.known_identity())),
+        )
     }
 
-    fn change(&self, login: Login, settled: Arc<Settled>) -> Session {
+    fn change(&self, login: Login, settled: Arc<IdentityState>) -> Session {
         let (decide, login) = match login.who {
             Who::Decided(decide) => {
                 let login = decided(&decide);
@@ -220,10 +144,10 @@ impl CognitoCredentialsProvider {
             }
             _ => (None, login),
         };
-        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.shared.replace(switching, decide, login, settled);
+        let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.current.replace(switching, decide, login, settled);
         Session {
-            shared: Arc::clone(&self.shared),
+            current: Arc::clone(&self.current),
             epoch: state.epoch,
         }
     }
@@ -249,14 +173,14 @@ impl CognitoCredentialsProvider {
     /// # }
     /// ```
     pub fn events(&self) -> Events {
-        self.shared.core.events.subscribe()
+        self.current.context.events.subscribe()
     }
 
     /// The session that is in force.
     pub fn session(&self) -> Session {
         Session {
-            shared: Arc::clone(&self.shared),
-            epoch: self.shared.current.load().epoch,
+            current: Arc::clone(&self.current),
+            epoch: self.current.epoch(),
         }
     }
 
@@ -270,18 +194,18 @@ impl CognitoCredentialsProvider {
     ///
     /// Dropping the future leaves the call to others.
     pub async fn identity_id(&self) -> Result<IdentityId, Error> {
-        self.shared.identity_id(None).await
+        self.current.identity_id(None).await
     }
 
     /// Throws the credentials and the token away; the login and its identity stay. Handles that are bound to the session go on
     /// with new ones.
     pub fn clear_credentials(&self) {
-        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.shared.current.load_full();
-        let settled = old.cells.as_ref().map(|cells| cells.settled()).unwrap_or_default();
+        let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.current.in_force.load_full();
+        let settled = old.caches.as_ref().map(|caches| caches.settled()).unwrap_or_default();
         drop(
-            self.shared
-                .install(state(&self.shared.core, old.login.clone(), old.epoch, settled)),
+            self.current
+                .install(state(&self.current.context, old.login.clone(), old.epoch, settled)),
         );
         drop(switching);
     }
@@ -302,21 +226,21 @@ impl CognitoCredentialsProvider {
     ///
     /// Dropped before the store was read, nothing has changed; dropped later, it is done.
     pub async fn clear_identity(&self) -> Result<Session, Error> {
-        let old = self.shared.current.load_full();
-        let slot = match &old.cells {
-            Some(_) if old.login.is_guest() => Some(Arc::clone(self.shared.core.guest.slot())),
-            Some(cells) => cells.remembered(),
+        let old = self.current.in_force.load_full();
+        let slot = match &old.caches {
+            Some(_) if old.login.is_guest() => Some(Arc::clone(self.current.context.guest.slot())),
+            Some(caches) => caches.remembered(),
             None => None,
         };
         if let Some(slot) = &slot {
             drop(slot.get().await?);
         }
-        let (state, stored) = self.shared.begin_anew(&old, slot)?;
+        let (state, stored) = self.current.begin_anew(&old, slot)?;
         if let Some(stored) = stored {
             drop(stored.await?);
         }
         Ok(Session {
-            shared: Arc::clone(&self.shared),
+            current: Arc::clone(&self.current),
             epoch: state.epoch,
         })
     }
@@ -331,28 +255,19 @@ impl CognitoCredentialsProvider {
     ///
     /// Dropping the future leaves the refresh to others.
     pub async fn refresh_now(&self) -> Result<(), Error> {
-        self.shared.serve_from(None, true).await.map(drop)
+        self.current.serve_from(None, true).await.map(drop)
     }
 
     /// Says that a service has refused these credentials. If, and only if, they are still the current ones, the next caller waits
     /// for new ones. `false`: they are not.
     pub fn invalidate(&self, credentials: &Credentials) -> bool {
-        self.invalidate_signer(credentials.access_key_id())
-    }
-
-    fn invalidate_signer(&self, access_key_id: &str) -> bool {
-        let state = self.shared.current.load();
-        let is_current = |snapshot: &Snapshot| snapshot.credentials.access_key_id() == access_key_id;
-        state
-            .credentials
-            .as_ref()
-            .is_some_and(|credentials| credentials.invalidate(is_current))
+        self.current.invalidate_signer(credentials.access_key_id())
     }
 
     /// `base` with this provider's credentials, and the identity cache that is told of every switch. An operation is signed by
     /// whoever is signed in when it starts, to its last retry.
     pub fn sdk_config(&self, base: &SdkConfig) -> SdkConfig {
-        sdk::config(base, self.served())
+        identity_cache::config(base, self.served())
     }
 
     /// The identity cache of [`sdk_config`](Self::sdk_config), for a configuration that is built elsewhere.
@@ -360,12 +275,12 @@ impl CognitoCredentialsProvider {
     /// Our provider arrives there in a wrapper that cannot be recognised by it, so it is asked for each attempt: right, but a few
     /// hundred nanoseconds slower. A provider on top of ours (assuming a role with our credentials) keeps being cached.
     pub fn identity_cache(&self) -> SharedIdentityCache {
-        sdk::identity_cache(self.served())
+        identity_cache::identity_cache(self.served())
     }
 
-    fn served(&self) -> Served {
-        Served {
-            shared: Arc::clone(&self.shared),
+    fn served(&self) -> BoundProvider {
+        BoundProvider {
+            current: Arc::clone(&self.current),
             bound: None,
         }
     }
@@ -376,15 +291,15 @@ impl ProvideCredentials for CognitoCredentialsProvider {
     where
         Self: 'a,
     {
-        self.shared.provide(None)
+        self.current.provide(None)
     }
 }
 
 impl fmt::Debug for CognitoCredentialsProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.shared.current.load();
+        let state = self.current.in_force.load();
         f.debug_struct("CognitoCredentialsProvider")
-            .field("identity_pool_id", &self.shared.core.pool)
+            .field("identity_pool_id", &self.current.context.pool)
             .field("login", &state.login)
             .field("epoch", &state.epoch)
             .finish()

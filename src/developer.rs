@@ -145,7 +145,7 @@ impl RefreshRequest {
         self.reason
     }
 
-    /// The how-manieth request of one exchange this is, from 1: a second one follows a refusal.
+    /// Which attempt within one exchange this is, from 1; 2 follows a refusal.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -257,7 +257,7 @@ impl<'de> Deserialize<'de> for DeveloperIdentity {
             Some(id) => id,
             None => token
                 .unverified_claims()
-                .and_then(|claims| IdentityId::new(claims.sub?).ok())
+                .and_then(|claims| IdentityId::new(claims.sub.as_deref()?).ok())
                 .ok_or_else(|| {
                     de::Error::custom("the backend's answer has no `identityId`, and its token has no `sub`")
                 })?,

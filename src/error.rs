@@ -60,7 +60,7 @@ pub enum ErrorKind {
     IdentityChanged,
     /// Cognito, STS or IAM refused the login, the identity or the role.
     NotAuthorized,
-    /// The identity does not exist (any more).
+    /// The identity does not exist, or no longer exists.
     IdentityNotFound,
     /// The developer user is registered under another identity (`DeveloperUserAlreadyRegisteredException`).
     UserAlreadyRegistered,
@@ -86,7 +86,7 @@ pub enum ErrorKind {
     Backend,
     /// The identity store failed.
     Store,
-    /// The app's hook, or a closure of it, panicked.
+    /// The app's hook, or one of its closures, panicked.
     Panicked,
     /// A hook asked its own provider for credentials, which would wait for itself.
     Reentered,
@@ -137,7 +137,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The causes that [`Error::causes`] and [`explain`](crate::explain) know. Each has an entry in TROUBLESHOOTING.md.
+/// The causes that [`Error::causes`] and [`explain`](crate::explain) know. Each has an entry in
+/// the [troubleshooting guide](https://docs.rs/cognito-identity-pool/latest/cognito_identity_pool/guide/troubleshooting/).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CauseKind {
@@ -147,21 +148,21 @@ pub enum CauseKind {
     WrongPool,
     /// The token's `sub` is another identity.
     WrongIdentity,
-    /// The region of the identity, the pool or the client is another.
+    /// Identity, pool and client are not all of the same region.
     WrongRegion,
-    /// The key in the logins map does not fit the token.
+    /// The key in the logins map does not match the token.
     WrongLoginsKey,
     /// The provider is not configured on the pool.
     ProviderNotConfigured,
     /// The pool does not allow guests, or a login is missing.
     GuestsNotAllowed,
-    /// The identity has logins and none of them was shown, or it was merged into another one.
+    /// The identity has logins and none of them was sent, or it was merged into another one.
     IdentityForbidden,
     /// The identity was deleted.
     IdentityDeleted,
     /// The pool does not exist in this region.
     PoolNotFound,
-    /// The pool has no role, or the role's trust policy does not fit.
+    /// The pool has no role, or the role's trust policy does not match.
     RoleNotAssumable,
     /// IAM, or a resource control policy, denies the call.
     AccessDenied,
@@ -242,7 +243,7 @@ impl Error {
         self.inner.kind
     }
 
-    /// Whether the same call may succeed later with nobody doing anything about it.
+    /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         self.inner.retryable
     }

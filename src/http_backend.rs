@@ -232,7 +232,7 @@ impl Serialize for Tokens<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (provider, token) in self.0.iter() {
-            map.serialize_entry(provider, token)?;
+            map.serialize_entry(provider, token.expose_secret())?;
         }
         map.end()
     }

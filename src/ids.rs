@@ -40,19 +40,40 @@ impl From<InvalidId> for Error {
     }
 }
 
+/// What builders take where they need an id: the id, a reference to it, or text, which is checked when the builder builds.
+///
+/// ```
+/// # use cognito_identity_pool::{CognitoCredentialsProvider, IdentityPoolId};
+/// let id = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd")?;
+/// let text = id.to_string();
+/// CognitoCredentialsProvider::builder(&text);
+/// CognitoCredentialsProvider::builder(text);
+/// CognitoCredentialsProvider::builder(&id);
+/// CognitoCredentialsProvider::builder(id);
+/// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
+/// ```
+pub trait IntoId<Id> {
+    /// The id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId`] for text that cannot be one.
+    fn into_id(self) -> Result<Id, InvalidId>;
+}
+
 /// What `REGION:GUID` ids have in common (`IdentityPoolId` and `IdentityId` in the API reference):
 /// 1..=55 characters, `[\w-]+:[0-9a-f-]+`.
 fn check_region_guid(what: &'static str, value: &str) -> Result<(), InvalidId> {
     const RULE: &str = "must look like us-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d (region, colon, lower-case GUID)";
     let fail = |hint| Err(InvalidId::new(what, RULE, hint));
     if value.is_empty() {
-        return fail("; the value is empty, is a setting or an environment variable missing?");
+        return fail("; the value is empty: is a setting or an environment variable missing?");
     }
     if value.trim() != value {
         return fail("; the value has white space around it");
     }
     if value.starts_with("arn:") {
-        return fail("; this is an ARN, pass what follows `identitypool/`");
+        return fail("; this is an ARN: pass the part after `identitypool/`");
     }
     let Some((region, guid)) = value.split_once(':') else {
         if value.len() > 10
@@ -60,9 +81,9 @@ fn check_region_guid(what: &'static str, value: &str) -> Result<(), InvalidId> {
                 .split_once('_')
                 .is_some_and(|(region, _)| region.matches('-').count() >= 2)
         {
-            return fail("; this is the id of a user pool, an identity pool has an id of its own");
+            return fail("; this is the id of a user pool, not of an identity pool");
         }
-        return fail("; there is no colon in it, is it the pool's name?");
+        return fail("; it has no colon: is it the pool's name?");
     };
     if value.len() > 55 {
         return fail("; it has more than 55 characters");
@@ -75,10 +96,10 @@ fn check_region_guid(what: &'static str, value: &str) -> Result<(), InvalidId> {
     match (region_ok, guid_ok) {
         (true, true) => Ok(()),
         (true, false) if guid.bytes().any(|b| b.is_ascii_uppercase()) => {
-            fail("; the GUID has upper-case letters, write them in lower case")
+            fail("; write the upper-case letters of the GUID in lower case")
         }
-        (true, false) => fail("; what follows the colon is no GUID"),
-        (false, _) => fail("; what stands before the colon is no region"),
+        (true, false) => fail("; the part after the colon is not a GUID"),
+        (false, _) => fail("; the part before the colon is not a region"),
     }
 }
 
@@ -135,6 +156,36 @@ macro_rules! string_id {
             type Error = InvalidId;
             fn try_from(value: &$name) -> Result<Self, InvalidId> {
                 Ok(value.clone())
+            }
+        }
+
+        impl IntoId<Self> for $name {
+            fn into_id(self) -> Result<Self, InvalidId> {
+                Ok(self)
+            }
+        }
+
+        impl IntoId<$name> for &$name {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                Ok(self.clone())
+            }
+        }
+
+        impl IntoId<$name> for &str {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                $name::new(self)
+            }
+        }
+
+        impl IntoId<$name> for String {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                $name::new(self)
+            }
+        }
+
+        impl IntoId<$name> for &String {
+            fn into_id(self) -> Result<$name, InvalidId> {
+                $name::new(self.as_str())
             }
         }
 
@@ -197,7 +248,20 @@ impl IdentityPoolId {
     /// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
     /// ```
     pub fn issuer_host(&self) -> String {
-        issuer_host(self.region())
+        Partition::of(self.region()).issuer_host(self.region())
+    }
+
+    /// The federated principal that the trust policy of this pool's roles names, which is also the prefix of its condition
+    /// keys (`…:aud`, `…:amr`, `…:sub`): `cognito-identity.amazonaws.com`, except in GovCloud, China and the sovereign clouds.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::IdentityPoolId;
+    /// let pool = IdentityPoolId::new("us-gov-west-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
+    /// assert_eq!(pool.trust_principal(), "cognito-identity-us-gov.amazonaws.com");
+    /// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
+    /// ```
+    pub fn trust_principal(&self) -> String {
+        Partition::of(self.region()).trust_principal(self.region())
     }
 }
 
@@ -248,11 +312,11 @@ string_id!(DeveloperProviderName, check_developer_provider_name, debug: |name| n
 
 fn check_developer_provider_name(value: &str) -> Result<(), InvalidId> {
     const WHAT: &str = "developer provider name";
-    const RULE: &str = "must have 1 to 128 of the characters A-Z a-z 0-9 . _ -";
+    const RULE: &str = "must have 1 to 128 characters out of A-Z a-z 0-9 . _ -";
     if is_issuer_host(value) {
         return Err(InvalidId::new(
             WHAT,
-            "must be the name that the identity pool has for your backend",
+            "must be the name under which the identity pool knows your backend",
             "; this is the name of Cognito's own token issuer",
         ));
     }
@@ -262,10 +326,10 @@ fn check_developer_provider_name(value: &str) -> Result<(), InvalidId> {
     match value.len() {
         0 => Err(InvalidId::new(WHAT, RULE, "; the value is empty")),
         1..=128 if legal => Ok(()),
-        1..=128 if value.contains(char::is_whitespace) => Err(InvalidId::new(WHAT, RULE, "; there is a space in it")),
+        1..=128 if value.contains(char::is_whitespace) => Err(InvalidId::new(WHAT, RULE, "; it contains a space")),
         1..=128 if value.contains("://") => Err(InvalidId::new(WHAT, RULE, "; it is a name, not a URL")),
         1..=128 => Err(InvalidId::new(WHAT, RULE, "")),
-        _ => Err(InvalidId::new(WHAT, RULE, "; it is longer")),
+        _ => Err(InvalidId::new(WHAT, RULE, "; it is longer than that")),
     }
 }
 
@@ -302,11 +366,11 @@ fn check_developer_user_id(value: &str) -> Result<(), InvalidId> {
         0 => Err(InvalidId::new(
             WHAT,
             RULE,
-            "; it is empty, is the user really signed in?",
+            "; it is empty: is the user really signed in?",
         )),
-        1..=1024 if value.trim().is_empty() => Err(InvalidId::new(WHAT, RULE, "; it is nothing but white space")),
+        1..=1024 if value.trim().is_empty() => Err(InvalidId::new(WHAT, RULE, "; it is only white space")),
         1..=1024 if !value.contains(char::is_control) => Ok(()),
-        1..=1024 => Err(InvalidId::new(WHAT, RULE, "; there is a control character in it")),
+        1..=1024 => Err(InvalidId::new(WHAT, RULE, "; it contains a control character")),
         longer => Err(InvalidId::new(WHAT, format!("{RULE}, this one has {longer}"), "")),
     }
 }
@@ -315,30 +379,71 @@ fn region_of(id: &str) -> &str {
     id.split_once(':').map_or("", |(region, _)| region)
 }
 
-/// The partitions of AWS, told by the first letters of a region as the SDK's endpoint rules do.
-const DNS_SUFFIXES: [(&str, &str); 7] = [
-    ("cn-", "amazonaws.com.cn"),
-    ("us-isob-", "sc2s.sgov.gov"),
-    ("us-isof-", "csp.hci.ic.gov"),
-    ("us-iso-", "c2s.ic.gov"),
-    ("eu-isoe-", "cloud.adc-e.uk"),
-    ("eusc-", "amazonaws.eu"),
-    ("", "amazonaws.com"),
-];
-
-fn dns_suffix(region: &str) -> &'static str {
-    DNS_SUFFIXES
-        .iter()
-        .find(|(prefix, _)| region.starts_with(prefix))
-        .map_or("amazonaws.com", |(_, suffix)| suffix)
+/// A partition of AWS: regions that share account ids, ARNs and host names.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    /// As it stands in ARNs.
+    pub(crate) name: &'static str,
+    /// How its regions begin.
+    prefix: &'static str,
+    pub(crate) dns_suffix: &'static str,
+    /// The issuer of Cognito's tokens, where it is one for all regions. Otherwise each region has a host of its own.
+    shared_issuer: Option<&'static str>,
+    /// The region whose trust principal is not the issuer's host, and that principal.
+    principal: Option<(&'static str, &'static str)>,
 }
 
-/// Regions with a token issuer of their own within the commercial partition are not published as a list; the shared host
-/// is right for all regions that are on by default, and a token's own `iss` corrects it for the others.
-fn issuer_host(region: &str) -> String {
-    match dns_suffix(region) {
-        "amazonaws.com" if !region.starts_with("us-gov-") => "cognito-identity.amazonaws.com".to_owned(),
-        suffix => format!("cognito-identity.{region}.{suffix}"),
+/// All partitions, matched from the top by how a region begins, as the SDK's endpoint rules do.
+static PARTITIONS: [Partition; 8] = [
+    Partition::new("aws-cn", "cn-", "amazonaws.com.cn"),
+    Partition {
+        // GovCloud User Guide, "Amazon Cognito".
+        principal: Some(("us-gov-west-1", "cognito-identity-us-gov.amazonaws.com")),
+        ..Partition::new("aws-us-gov", "us-gov-", "amazonaws.com")
+    },
+    Partition::new("aws-iso-b", "us-isob-", "sc2s.sgov.gov"),
+    Partition::new("aws-iso-f", "us-isof-", "csp.hci.ic.gov"),
+    Partition::new("aws-iso", "us-iso-", "c2s.ic.gov"),
+    Partition::new("aws-iso-e", "eu-isoe-", "cloud.adc-e.uk"),
+    Partition::new("aws-eusc", "eusc-", "amazonaws.eu"),
+    Partition {
+        // Some regions that are off by default have an issuer of their own, and there is no list of them. The shared host is
+        // right for the others, and a token's own `iss` corrects it.
+        shared_issuer: Some("cognito-identity.amazonaws.com"),
+        ..Partition::new("aws", "", "amazonaws.com")
+    },
+];
+
+impl Partition {
+    const fn new(name: &'static str, prefix: &'static str, dns_suffix: &'static str) -> Self {
+        Self {
+            name,
+            prefix,
+            dns_suffix,
+            shared_issuer: None,
+            principal: None,
+        }
+    }
+
+    /// The partition that `region` belongs to.
+    pub(crate) fn of(region: &str) -> &'static Self {
+        // The last prefix is empty: there is always one that fits.
+        let fits = PARTITIONS.iter().find(|partition| region.starts_with(partition.prefix));
+        fits.unwrap_or(&PARTITIONS[PARTITIONS.len() - 1])
+    }
+
+    fn issuer_host(&self, region: &str) -> String {
+        match self.shared_issuer {
+            Some(host) => host.to_owned(),
+            None => format!("cognito-identity.{region}.{}", self.dns_suffix),
+        }
+    }
+
+    fn trust_principal(&self, region: &str) -> String {
+        match self.principal {
+            Some((of, principal)) if of == region => principal.to_owned(),
+            _ => self.issuer_host(region),
+        }
     }
 }
 
@@ -346,13 +451,17 @@ fn issuer_host(region: &str) -> String {
 ///
 /// Never an arbitrary host: what is keyed under it is taken for a Cognito token.
 pub(crate) fn is_issuer_host(host: &str) -> bool {
+    let is_principal = |partition: &Partition| partition.principal.is_some_and(|(_, principal)| principal == host);
+    if PARTITIONS.iter().any(is_principal) {
+        return true;
+    }
     let Some(rest) = host.strip_prefix("cognito-identity.") else {
         return false;
     };
-    DNS_SUFFIXES.iter().any(|(_, suffix)| {
-        rest == *suffix
+    PARTITIONS.iter().any(|partition| {
+        rest == partition.dns_suffix
             || rest
-                .strip_suffix(suffix)
+                .strip_suffix(partition.dns_suffix)
                 .and_then(|region| region.strip_suffix('.'))
                 .is_some_and(|region| {
                     !region.is_empty()
@@ -387,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pool_id_is_refused_with_the_likely_mistake() {
+    fn what_is_not_a_pool_id_is_refused_with_the_likely_mistake() {
         for (value, hint) in [
             ("", "empty"),
             ("my app pool", "the pool's name"),
@@ -399,8 +508,8 @@ mod tests {
             ),
             (" us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd", "white space"),
             ("us-east-1:335C1F44-87C9-4BBD-A314-93B47D91FADD", "upper-case"),
-            ("us-east-1:mock", "no GUID"),
-            ("us east 1:335c1f44-87c9-4bbd-a314-93b47d91fadd", "no region"),
+            ("us-east-1:mock", "not a GUID"),
+            ("us east 1:335c1f44-87c9-4bbd-a314-93b47d91fadd", "not a region"),
             (&format!("us-east-1:{}", "a".repeat(46)), "55"),
         ] {
             let error = IdentityPoolId::new(value).unwrap_err().to_string();
@@ -413,18 +522,55 @@ mod tests {
     }
 
     #[test]
-    fn the_issuer_host_follows_the_partition() {
-        for (region, host) in [
-            ("us-east-1", "cognito-identity.amazonaws.com"),
-            ("ap-southeast-2", "cognito-identity.amazonaws.com"),
-            ("cn-north-1", "cognito-identity.cn-north-1.amazonaws.com.cn"),
-            ("us-gov-west-1", "cognito-identity.us-gov-west-1.amazonaws.com"),
-            ("us-gov-east-1", "cognito-identity.us-gov-east-1.amazonaws.com"),
-            ("eusc-de-east-1", "cognito-identity.eusc-de-east-1.amazonaws.eu"),
-            ("us-iso-east-1", "cognito-identity.us-iso-east-1.c2s.ic.gov"),
-            ("us-isob-east-1", "cognito-identity.us-isob-east-1.sc2s.sgov.gov"),
+    fn every_region_has_the_names_of_its_partition() {
+        for (region, partition, issuer) in [
+            ("us-east-1", "aws", "cognito-identity.amazonaws.com"),
+            ("ap-southeast-2", "aws", "cognito-identity.amazonaws.com"),
+            ("cn-north-1", "aws-cn", "cognito-identity.cn-north-1.amazonaws.com.cn"),
+            (
+                "us-gov-west-1",
+                "aws-us-gov",
+                "cognito-identity.us-gov-west-1.amazonaws.com",
+            ),
+            (
+                "us-gov-east-1",
+                "aws-us-gov",
+                "cognito-identity.us-gov-east-1.amazonaws.com",
+            ),
+            (
+                "eusc-de-east-1",
+                "aws-eusc",
+                "cognito-identity.eusc-de-east-1.amazonaws.eu",
+            ),
+            ("us-iso-east-1", "aws-iso", "cognito-identity.us-iso-east-1.c2s.ic.gov"),
+            (
+                "us-isob-east-1",
+                "aws-iso-b",
+                "cognito-identity.us-isob-east-1.sc2s.sgov.gov",
+            ),
+            (
+                "us-isof-east-1",
+                "aws-iso-f",
+                "cognito-identity.us-isof-east-1.csp.hci.ic.gov",
+            ),
+            (
+                "eu-isoe-west-1",
+                "aws-iso-e",
+                "cognito-identity.eu-isoe-west-1.cloud.adc-e.uk",
+            ),
         ] {
-            assert_eq!(issuer_host(region), host);
+            let pool = IdentityPoolId::new(format!("{region}:335c1f44-87c9-4bbd-a314-93b47d91fadd")).unwrap();
+            assert_eq!(
+                (Partition::of(region).name, pool.issuer_host()),
+                (partition, issuer.to_owned())
+            );
+            let principal = if region == "us-gov-west-1" {
+                "cognito-identity-us-gov.amazonaws.com"
+            } else {
+                issuer
+            };
+            assert_eq!(pool.trust_principal(), principal);
+            assert!(is_issuer_host(issuer) && is_issuer_host(principal));
         }
     }
 
@@ -440,6 +586,8 @@ mod tests {
         for host in [
             "",
             "amazonaws.com",
+            "cognito-identity-us-gov.amazonaws.com.evil.example",
+            "cognito-identity-evil.amazonaws.com",
             "cognito-identity.amazonaws.com.evil.example",
             "cognito-identity.evil.example",
             "cognito-identity.a.b.amazonaws.com",

@@ -8,6 +8,14 @@ pub mod client;
 mod clock;
 pub mod developer;
 pub mod error;
+#[cfg(any(doc, doctest))]
+#[cfg(all(
+    feature = "classic-flow",
+    feature = "http-backend",
+    feature = "local",
+    feature = "verify"
+))]
+pub mod guide;
 pub mod ids;
 pub mod logins;
 pub mod refresh;
@@ -25,21 +33,32 @@ pub mod http_backend;
 pub mod local;
 
 pub use async_trait::async_trait;
+#[doc(inline)]
 pub use client::{CognitoCredentialsProvider, Login, Session, SignIn};
+#[doc(inline)]
 pub use developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
+#[doc(inline)]
 pub use error::{BackendError, Error, ErrorKind};
 #[cfg(feature = "http-backend")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http-backend")))]
+#[doc(inline)]
 pub use http_backend::HttpBackend;
+#[doc(inline)]
 pub use ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
+#[doc(inline)]
 pub use local::LocalIdentityPool;
+#[doc(inline)]
 pub use logins::Logins;
 #[cfg(feature = "verify")]
 #[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
+#[doc(inline)]
 pub use server::TokenVerifier;
+#[doc(inline)]
 pub use server::{IdentityAdmin, TokenVendor};
 pub use service::explain;
+#[doc(inline)]
 pub use token::OpenIdToken;
+#[doc(inline)]
 pub use users::UserCredentials;

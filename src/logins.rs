@@ -1,17 +1,16 @@
 //! The logins map of the public providers, and who supplies it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{BackendError, Error, ErrorKind};
-use crate::ids::is_issuer_host;
-use crate::token::{OpenIdToken, RefreshReason, TokenClaims};
+use crate::ids::{Partition, is_issuer_host};
+use crate::token::{OpenIdToken, RefreshReason};
 
 /// What the service takes at most (`LoginsMap` in the API reference).
 const MAX_LOGINS: usize = 10;
@@ -32,7 +31,7 @@ const MAX_PROVIDER_NAME: usize = 128;
 /// ```
 #[derive(Clone, Default)]
 pub struct Logins {
-    tokens: BTreeMap<String, SecretString>,
+    tokens: BTreeMap<String, OpenIdToken>,
 }
 
 impl Logins {
@@ -64,7 +63,7 @@ impl Logins {
                 .with_hint(error.hint().unwrap_or_default())
         })?;
         check_provider(&provider, &token)?;
-        self.tokens.insert(provider, SecretString::from(token.expose_secret()));
+        self.tokens.insert(provider, token);
         if self.tokens.len() > MAX_LOGINS {
             return Err(refused(
                 "more than 10 logins at once",
@@ -114,7 +113,7 @@ impl Logins {
     ///
     /// # Errors
     ///
-    /// As [`Logins::with`], and for what is no user pool id.
+    /// As [`Logins::with`], and for what is not the id of a user pool.
     pub fn user_pool(self, user_pool_id: &str, id_token: impl Into<String>) -> Result<Self, Error> {
         let Some((region, _)) = user_pool_id
             .split_once('_')
@@ -125,11 +124,8 @@ impl Logins {
                 "it looks like us-east-1_AbCdEfGhI",
             ));
         };
-        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
-        self.with(
-            format!("cognito-idp.{region}.amazonaws.com{suffix}/{user_pool_id}"),
-            id_token,
-        )
+        let suffix = Partition::of(region).dns_suffix;
+        self.with(format!("cognito-idp.{region}.{suffix}/{user_pool_id}"), id_token)
     }
 
     /// The ID token of an OpenID Connect provider that the pool has, by its issuer URL (with or without `https://`).
@@ -148,7 +144,7 @@ impl Logins {
     ///
     /// # Errors
     ///
-    /// As [`Logins::with`], and for what is no ARN.
+    /// As [`Logins::with`], and for what is not an ARN.
     pub fn saml(self, provider_arn: &str, assertion: impl Into<String>) -> Result<Self, Error> {
         if !provider_arn.starts_with("arn:") {
             return Err(refused(
@@ -166,7 +162,12 @@ impl Logins {
 
     /// The token of `provider`, in clear.
     pub fn expose_secret(&self, provider: &str) -> Option<&str> {
-        self.tokens.get(provider).map(ExposeSecret::expose_secret)
+        self.token(provider).map(OpenIdToken::expose_secret)
+    }
+
+    /// The token of `provider`.
+    pub fn token(&self, provider: &str) -> Option<&OpenIdToken> {
+        self.tokens.get(provider)
     }
 
     /// Whether there are no entries.
@@ -183,16 +184,52 @@ impl Logins {
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.tokens
             .values()
-            .filter_map(|token| TokenClaims::peek(token.expose_secret())?.expires_at())
+            .filter_map(|token| token.unverified_claims()?.expires_at())
             .min()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.tokens
-            .iter()
-            .map(|(provider, token)| (provider.as_str(), token.expose_secret()))
+    /// The entries, in the alphabetical order of their providers.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::Logins;
+    /// let logins = Logins::new().facebook("EAAB")?.google("eyJh.e30.c2ln")?;
+    /// for (provider, token) in &logins {
+    ///     println!("{provider}: expires {:?}", token.unverified_claims().and_then(|claims| claims.expires_at()));
+    /// }
+    /// # assert_eq!(logins.iter().len(), 2);
+    /// # Ok::<(), cognito_identity_pool::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(self.tokens.iter())
     }
 }
+
+impl<'a> IntoIterator for &'a Logins {
+    type Item = (&'a str, &'a OpenIdToken);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The entries of a [`Logins`] map: see [`Logins::iter`].
+#[derive(Debug, Clone)]
+pub struct Iter<'a>(btree_map::Iter<'a, String, OpenIdToken>);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, &'a OpenIdToken);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(provider, token)| (provider.as_str(), token))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
 
 fn refused(message: impl Into<String>, hint: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message).with_hint(hint)
@@ -201,8 +238,8 @@ fn refused(message: impl Into<String>, hint: impl Into<String>) -> Error {
 fn check_provider(provider: &str, token: &OpenIdToken) -> Result<(), Error> {
     if provider.is_empty() || provider.len() > MAX_PROVIDER_NAME || provider.contains(char::is_whitespace) {
         return Err(refused(
-            "not the name of a login provider: must have 1 to 128 characters and no white space",
-            "pass the name under which the identity pool knows the provider, e.g. Logins::GOOGLE",
+            "not a valid provider name: it must have 1 to 128 characters and no white space",
+            "pass the provider's name as the identity pool has it, e.g. Logins::GOOGLE",
         ));
     }
     if let Some(host) = provider.strip_prefix("https://") {
@@ -361,6 +398,7 @@ mod tests {
         let logins = Logins::new()
             .user_pool("us-east-1_AbCdEfGhI", "t")
             .and_then(|l| l.user_pool("cn-north-1_AbCdEfGhI", "t"))
+            .and_then(|l| l.user_pool("eusc-de-east-1_AbCdEfGhI", "t"))
             .and_then(|l| l.open_id_connect("https://login.example.com/", "t"))
             .and_then(|l| l.saml("arn:aws:iam::123456789012:saml-provider/x", "t"))
             .unwrap();
@@ -369,6 +407,7 @@ mod tests {
             [
                 "arn:aws:iam::123456789012:saml-provider/x",
                 "cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_AbCdEfGhI",
+                "cognito-idp.eusc-de-east-1.amazonaws.eu/eusc-de-east-1_AbCdEfGhI",
                 "cognito-idp.us-east-1.amazonaws.com/us-east-1_AbCdEfGhI",
                 "login.example.com",
             ]

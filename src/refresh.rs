@@ -1,13 +1,27 @@
 //! Keeps one value fresh: refreshed ahead of time, loaded once for many callers, served through outages.
 //!
-//! Knows nothing of AWS; `credentials` puts a session's credentials into it. `policy` and `state` decide, `flight` carries a
-//! load, `engine` joins them to clock, lock and runtime; this file is the face they show.
+//! Knows nothing of AWS; `client` keeps a session's credentials in it. Who owns whom:
+//!
+//! ```text
+//! RefreshCache<T>            the handle; clones share one engine
+//!   Engine                   clock, policy and source joined; one per cache, gone with the last handle
+//!     Source                 the owner's: loads a value
+//!     Slot -> Entry<T>       the current value, replaced under the lock, read without
+//!     Locked                 behind the engine's lock, which nothing of the owner's runs under
+//!       State                what is known of the value and of failures: decides (pure; `state`, `policy`)
+//!       Flight               the load under way, shared by all who wait; driven by a task, else by them
+//!       Background           the task that refreshes while nobody asks; holds the engine weakly
+//! HotValue<T>                an owner's copy of some cache's Slot: a hit without reaching the cache
+//! Cached<T>                  a value that was handed out
+//! ```
+//!
+//! Two locks: the engine's, and each flight's. They are never held together.
 
 mod background;
-mod carrier;
 mod engine;
 mod flight;
 mod policy;
+mod spawn;
 mod state;
 mod sync;
 
@@ -20,29 +34,30 @@ use aws_smithy_async::rt::sleep::SharedAsyncSleep;
 use futures_util::future::BoxFuture;
 
 pub(crate) use self::engine::Setup;
-use self::engine::{Demand, Inner};
+use self::engine::{Demand, Engine};
 pub use self::policy::{RefreshPolicy, RefreshPolicyBuilder};
 pub(crate) use self::state::Reason;
 use self::sync::{AtomicI64, Ordering, Slot};
 use crate::clock::{Clock, Expiry, Now, Timer};
 
-/// A hit is good for this long without looking at anything but the wall clock, which is half of what a hit costs. A clock
-/// that was set back is noticed unless nobody asks until it reads this very second again.
-const LOOK_EVERY_MILLIS: i64 = 1_000;
+/// For this long after a full check, a hit compares only the wall clock: reading the second clock would double its cost. A
+/// clock that was set back is noticed, except in the one second in which it shows the same time again.
+const RECHECK_MILLIS: i64 = 1_000;
 
-/// What the cache has to know of its source's errors, and those that it raises itself. A clone is handed to every caller.
+/// What the cache needs to know about its source's errors, and the errors that it raises itself. Every caller that waits for
+/// the same load gets a clone.
 pub(crate) trait Failure: Clone + Send + Sync + 'static {
-    /// Trying again will not help; the value at hand is not to be served any longer.
+    /// Trying again will not help, and the cached value must not be served any longer.
     fn is_terminal(&self) -> bool;
-    /// As terminal, until the user signs in again.
+    /// Like a terminal failure, until the user signs in again.
     fn needs_sign_in(&self) -> bool;
-    /// The source asked not to be asked again before this.
+    /// How long the source wants to be left alone.
     fn retry_after(&self) -> Option<Duration>;
     /// The load panicked.
     fn panicked(message: String) -> Self;
     /// The load took longer than the policy's timeout.
     fn timed_out(after: Duration) -> Self;
-    /// The load asked the very cache that it was called for, and would have waited for itself.
+    /// The load asked the cache that it was loading for, and would have waited for itself.
     fn reentered() -> Self;
     /// [`RefreshCache::end`] was called.
     fn ended() -> Self;
@@ -50,7 +65,7 @@ pub(crate) trait Failure: Clone + Send + Sync + 'static {
     fn expired_on_arrival() -> Self;
 }
 
-/// What a load brings.
+/// What a load returns.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded<T> {
     pub(crate) value: T,
@@ -58,7 +73,7 @@ pub(crate) struct Loaded<T> {
     pub(crate) expires: Option<Expiry>,
 }
 
-/// Why, and for which time, a load is started.
+/// Why a load is started, and which attempt it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LoadRequest {
     pub(crate) reason: Reason,
@@ -72,11 +87,11 @@ impl<T: Send + Sync + 'static> Value for T {}
 
 /// Where values come from.
 pub(crate) trait Source<T, E>: Send + Sync {
-    /// Loads a value. The call itself is made inside the load, so that it may panic like the rest of it.
+    /// Loads a value. The call itself is part of the load: if it panics, the load has failed.
     fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<T>, E>>;
 
-    /// A load came to nothing: it answered with an error, took too long, panicked, or brought what had expired. Those who wait
-    /// are told afterwards.
+    /// A load failed: it returned an error, timed out, panicked, or returned a value that had expired. Called before those
+    /// who wait are told.
     fn failed(&self, _error: &E) {}
 }
 
@@ -101,120 +116,120 @@ where
 
 /// One value, kept fresh. Clones share it.
 pub(crate) struct RefreshCache<T: Value, E: Failure> {
-    inner: Arc<Inner<T, E>>,
+    engine: Arc<Engine<T, E>>,
 }
 
 /// A cache as its own load sees it.
-pub(crate) struct WeakCache<T: Value, E: Failure>(Weak<Inner<T, E>>);
+pub(crate) struct WeakCache<T: Value, E: Failure>(Weak<Engine<T, E>>);
 
-/// What whoever refreshes many caches has to know of each.
+/// What the owner of many caches needs to know about each, to refresh and evict them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outlook {
-    /// When a caller asked last, give or take the few seconds that a hit is good for; by the wall clock, in milliseconds.
+pub(crate) struct CacheStatus {
+    /// When a caller asked last, to within the second for which a hit is not recorded; on the wall clock, in milliseconds.
     pub(crate) asked: i64,
-    /// What is left of the value's life, and how long that was. `None`: there is none that serves, or it never expires.
+    /// The value's remaining life and its full life. `None`: there is no value to serve, or it never expires.
     pub(crate) life: Option<(Duration, Duration)>,
 }
 
-/// A value of some cache, kept where it is one pointer away. It is read for as long as its cache would serve it with no
-/// further look, and no longer: the cache tells the value itself when it is over.
-pub(crate) struct AtHand<T>(Slot<Entry<T>>);
+/// A lock-free copy of the value of some cache, which may change over time. It can be read exactly as long as its cache would
+/// serve it without a full check: the cache marks the value itself when that ends.
+pub(crate) struct HotValue<T>(Slot<Entry<T>>);
 
 /// A value that the cache has handed out. Clones share it.
-pub(crate) struct Served<T>(Arc<Entry<T>>);
+pub(crate) struct Cached<T>(Arc<Entry<T>>);
 
 struct Entry<T> {
     value: T,
-    /// Up to this moment of the wall clock, in milliseconds, a hit needs no other look; nor does it from `LOOK_EVERY_MILLIS`
-    /// before. Written under the lock.
+    /// A hit needs no full check while the wall clock, in milliseconds, is within the `RECHECK_MILLIS` before this. Written
+    /// under the engine's lock.
     fresh_until: AtomicI64,
 }
 
 impl<T: Value, E: Failure> RefreshCache<T, E> {
     pub(crate) fn new(policy: RefreshPolicy, clock: Clock, sleep: Option<SharedAsyncSleep>, load: Load<T, E>) -> Self {
         Self {
-            inner: Arc::new(Inner::new(Setup::new(policy, clock, sleep), load)),
+            engine: Arc::new(Engine::new(Setup::new(policy, clock, sleep), load)),
         }
     }
 
-    /// As [`new`](Self::new), with what other caches share, and a load that can look at the cache that it is for.
+    /// Like [`new`](Self::new), with a setup shared between caches and a source that can look at its own cache.
     pub(crate) fn sharing(setup: Arc<Setup>, load: impl FnOnce(WeakCache<T, E>) -> Load<T, E>) -> Self {
         Self {
-            inner: Arc::new_cyclic(|inner| Inner::new(setup, load(WeakCache(Weak::clone(inner))))),
+            engine: Arc::new_cyclic(|engine| Engine::new(setup, load(WeakCache(Weak::clone(engine))))),
         }
     }
 
-    /// Reads the value if it may be served with no further look: see [`AtHand::read`].
+    /// Reads the value if it may be served without a full check: see [`HotValue::read`].
     pub(crate) fn peek<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
-        read_fresh(&self.inner.entry, &self.inner.clock, |fresh| fresh.map(read))
+        read_fresh(&self.engine.entry, &self.engine.clock, |fresh| fresh.map(read))
     }
 
-    /// The value: at once if it may be served, else after the load that is in the air or is started now.
+    /// The value: at once if it may be served, else after the load that is under way or is started now.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the load to the others, and to whoever asks next.
-    pub(crate) async fn get(&self) -> Result<Served<T>, E> {
-        if let Some(entry) = self.inner.entry.load()
-            && entry.is_fresh(self.inner.clock.wall_millis())
+    /// Dropping the future does not stop the load; other callers get its result.
+    pub(crate) async fn get(&self) -> Result<Cached<T>, E> {
+        if let Some(entry) = self.engine.entry.load()
+            && entry.is_fresh(self.engine.clock.wall_millis())
         {
-            return Ok(Served(entry));
+            return Ok(Cached(entry));
         }
-        self.inner.obtain(Demand::Fresh).await
+        self.engine.obtain(Demand::Fresh).await
     }
 
-    /// A value from a load that was forced, by this call or by one that is still waiting, whatever the one at hand is worth
-    /// and whatever failed before.
+    /// A value from a forced load, whether or not the cached value is still good and whatever failed before. Calls that
+    /// wait at the same time share one load.
     ///
     /// # Cancel safety
     /// As for [`get`](Self::get).
-    pub(crate) async fn refresh_now(&self) -> Result<Served<T>, E> {
-        self.inner.obtain(Demand::Forced).await
+    pub(crate) async fn refresh_now(&self) -> Result<Cached<T>, E> {
+        self.engine.obtain(Demand::Forced).await
     }
 
-    /// If `is_current` recognises the value at hand, the next caller waits for a new one. The old one is kept and serves
-    /// if the load fails for a passing reason. `false`: it is another, or was invalidated before.
+    /// If `is_current` recognises the cached value, the next caller waits for a new one. The old one is kept, and served if
+    /// the load fails for a passing reason. `false`: the value is another one, or was invalidated before.
     pub(crate) fn invalidate(&self, is_current: impl FnOnce(&T) -> bool) -> bool {
-        let Some(judged) = self.inner.entry.load() else {
+        let Some(judged) = self.engine.entry.load() else {
             return false;
         };
-        is_current(&judged.value) && self.inner.invalidate(&judged)
+        is_current(&judged.value) && self.engine.invalidate(&judged)
     }
 
-    /// Drops the value and the load that is in the air, and answers everybody, those who wait included, with
-    /// [`Failure::ended`] from now on.
+    /// Drops the value and the load that is under way. Everybody, including those who wait, gets [`Failure::ended`] from now
+    /// on.
     pub(crate) fn end(&self) {
-        self.inner.end();
+        self.engine.end();
     }
 
-    /// Starts a refresh that no caller has asked for. `false`: one is in the air, a failed one is being paused for, or there is
-    /// nothing to refresh.
+    /// Starts a refresh that no caller has asked for. `false`: one is under way, the cache backs off after a failure, or there
+    /// is nothing to refresh.
     #[cfg_attr(
         not(feature = "rt-tokio"),
         allow(dead_code, reason = "for the refresher, which is a task")
     )]
     pub(crate) fn refresh_ahead(&self) -> bool {
-        self.inner.refresh_ahead()
+        self.engine.refresh_ahead()
     }
 
-    /// How the cache is used, and what is left of its value.
-    pub(crate) fn outlook(&self) -> Outlook {
-        self.inner.outlook()
+    /// When the cache was used last, and how much life its value has left.
+    pub(crate) fn status(&self) -> CacheStatus {
+        self.engine.status()
     }
 
     /// The last value, however old. `None` once ended.
-    pub(crate) fn current(&self) -> Option<Served<T>> {
-        self.inner.entry.load().map(Served)
+    pub(crate) fn current(&self) -> Option<Cached<T>> {
+        self.engine.entry.load().map(Cached)
     }
 }
 
 impl<T: Value, E: Failure> WeakCache<T, E> {
     /// The last value, however old.
-    pub(crate) fn current(&self) -> Option<Served<T>> {
-        self.0.upgrade()?.entry.load().map(Served)
+    pub(crate) fn current(&self) -> Option<Cached<T>> {
+        self.0.upgrade()?.entry.load().map(Cached)
     }
 }
 
-impl<T> AtHand<T> {
+impl<T> HotValue<T> {
     pub(crate) fn empty() -> Self {
         Self(Slot::empty())
     }
@@ -224,23 +239,23 @@ impl<T> AtHand<T> {
     where
         T: Value,
     {
-        Self(Slot::new(cache.inner.entry.load()))
+        Self(Slot::new(cache.engine.entry.load()))
     }
 
-    /// Reads the value if it may be served with no further look: one pointer and the wall clock, no lock, no allocation.
-    /// `None` says no more than that its cache has to be asked.
+    /// Reads the value if it may be served without a full check: one pointer and the wall clock, no lock, no allocation.
+    /// `None` means only that its cache has to be asked.
     #[inline]
     pub(crate) fn read<R>(&self, clock: &Clock, read: impl FnOnce(Option<&T>) -> R) -> R {
         read_fresh(&self.0, clock, read)
     }
 
-    pub(crate) fn is(&self, served: &Served<T>) -> bool {
+    pub(crate) fn is(&self, value: &Cached<T>) -> bool {
         self.0
-            .read(|entry| entry.is_some_and(|entry| std::ptr::eq(entry, &*served.0)))
+            .read(|entry| entry.is_some_and(|entry| std::ptr::eq(entry, &*value.0)))
     }
 
-    pub(crate) fn put(&self, served: &Served<T>) {
-        drop(self.0.swap(Some(Arc::clone(&served.0))));
+    pub(crate) fn put(&self, value: &Cached<T>) {
+        drop(self.0.swap(Some(Arc::clone(&value.0))));
     }
 
     pub(crate) fn clear(&self) {
@@ -268,18 +283,18 @@ impl<T> Entry<T> {
     #[inline]
     fn is_fresh(&self, wall: i64) -> bool {
         let until = self.fresh_until.load(Ordering::Acquire);
-        wall < until && until.saturating_sub(LOOK_EVERY_MILLIS) <= wall
+        wall < until && until.saturating_sub(RECHECK_MILLIS) <= wall
     }
 
-    fn open(&self, now: Now, length: Duration) {
+    fn serve_hits_for(&self, now: Now, length: Duration) {
         let length = i64::try_from(length.as_millis())
             .unwrap_or(i64::MAX)
-            .min(LOOK_EVERY_MILLIS);
+            .min(RECHECK_MILLIS);
         self.fresh_until
             .store(now.wall_millis().saturating_add(length), Ordering::Release);
     }
 
-    fn close(&self) {
+    fn stop_hits(&self) {
         self.fresh_until.store(i64::MIN, Ordering::Release);
     }
 }
@@ -287,7 +302,7 @@ impl<T> Entry<T> {
 impl<T: Value, E: Failure> Clone for RefreshCache<T, E> {
     fn clone(&self) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
+            engine: Arc::clone(&self.engine),
         }
     }
 }
@@ -295,18 +310,18 @@ impl<T: Value, E: Failure> Clone for RefreshCache<T, E> {
 impl<T: Value, E: Failure> fmt::Debug for RefreshCache<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefreshCache")
-            .field("policy", &self.inner.policy)
+            .field("policy", &self.engine.policy)
             .finish_non_exhaustive()
     }
 }
 
-impl<T> Clone for Served<T> {
+impl<T> Clone for Cached<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Deref for Served<T> {
+impl<T> Deref for Cached<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -315,11 +330,11 @@ impl<T> Deref for Served<T> {
 }
 
 /// The value is most likely a secret.
-impl<T> fmt::Debug for Served<T> {
+impl<T> fmt::Debug for Cached<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Served").finish_non_exhaustive()
+        f.debug_struct("Cached").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -2,9 +2,11 @@
 //! hold a secret (an SDK input, output or error) leaves this room.
 
 mod explain;
+mod facts;
 #[cfg(any(feature = "http-backend", feature = "verify"))]
 pub(crate) mod http;
 pub(crate) mod refusal;
+mod retry;
 pub(crate) mod signed;
 #[cfg(feature = "classic-flow")]
 pub(crate) mod sts;
@@ -39,7 +41,9 @@ use crate::ids::{IdentityId, IdentityPoolId};
 use crate::logins::Logins;
 use crate::token::OpenIdToken;
 pub use explain::explain;
-use refusal::{Facts, Refused};
+use facts::Facts;
+use refusal::Refused;
+use retry::CognitoRetryClassifier;
 
 /// How this crate calls a service, apart from what the app's `SdkConfig` says. Timeouts, retries, endpoint and region are its
 /// own: those of the app were chosen for other services.
@@ -65,7 +69,7 @@ impl ServiceSettings {
     /// The configuration of a Cognito client for `pool`, with what `app` says about transport and time.
     pub(crate) fn client_config(&self, pool: &IdentityPoolId, app: Option<&SdkConfig>) -> Result<ConfigBuilder, Error> {
         let mut config = ConfigBuilder::from(&self.sdk_config(pool, app, "Cognito Identity")?);
-        config = config.retry_classifier(refusal::WhatPasses);
+        config = config.retry_classifier(CognitoRetryClassifier);
         if let Ok(framework) = FrameworkMetadata::new(env!("CARGO_PKG_NAME"), Some(env!("CARGO_PKG_VERSION"))) {
             config.push_framework_metadata(framework);
         }
@@ -113,12 +117,12 @@ pub(crate) fn time_source(app: Option<&SdkConfig>) -> SharedTimeSource {
     app.and_then(SdkConfig::time_source).unwrap_or_default()
 }
 
-/// The app's way to wait, or tokio's.
+/// The app's sleep implementation, or tokio's.
 pub(crate) fn sleep_impl(app: Option<&SdkConfig>) -> Result<SharedAsyncSleep, Error> {
     app.and_then(SdkConfig::sleep_impl)
         .or_else(default_async_sleep)
         .ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "there is no way to wait").with_hint(
+            Error::new(ErrorKind::Configuration, "there is no sleep implementation").with_hint(
                 "enable the feature `rt-tokio`, or set a sleep_impl in the SdkConfig that is passed to `configure`",
             )
         })
@@ -150,16 +154,16 @@ pub(crate) enum Proof {
 impl Proof {
     /// The Logins of the request, made here and nowhere else. A developer token has its one key, and no other kind of proof
     /// can come under that.
-    fn pairs(&self) -> Vec<(&str, &str)> {
+    fn pairs(&self) -> Vec<(&str, &OpenIdToken)> {
         match self {
             Self::Guest => Vec::new(),
-            Self::Developer { issuer_host, token } => vec![(issuer_host, token.expose_secret())],
+            Self::Developer { issuer_host, token } => vec![(issuer_host, token)],
             Self::External(logins) => logins.iter().collect(),
         }
     }
 
     /// What may be known of it without the network, for [`refusal`].
-    fn facts<'a>(&self, identity_id: Option<&'a IdentityId>, now: SystemTime) -> Facts<'a> {
+    fn facts<'a>(&'a self, identity_id: Option<&'a IdentityId>, now: SystemTime) -> Facts<'a> {
         Facts::new(self.pairs(), identity_id, now)
     }
 }
@@ -224,7 +228,7 @@ impl IdentityService {
         let mut request = self.client.get_id().identity_pool_id(self.pool.as_str());
         request = request.set_account_id(account_id.map(str::to_owned));
         for (provider, token) in proof.pairs() {
-            request = request.logins(provider, token);
+            request = request.logins(provider, token.expose_secret());
         }
         let facts = || {
             proof
@@ -251,7 +255,7 @@ impl IdentityService {
             .identity_id(identity_id.as_str());
         request = request.set_custom_role_arn(custom_role_arn.map(str::to_owned));
         for (provider, token) in proof.pairs() {
-            request = request.logins(provider, token);
+            request = request.logins(provider, token.expose_secret());
         }
         let date = ServerDate::default();
         let facts = || {
@@ -272,7 +276,7 @@ impl IdentityService {
             access_key_id: present(OPERATION, "access key id", credentials.access_key_id)?,
             secret_access_key: present(OPERATION, "secret key", credentials.secret_key)?.into(),
             session_token: present(OPERATION, "session token", credentials.session_token)?.into(),
-            expiration: SystemTime::try_from(expiration).map_err(|_| incomplete(OPERATION, "legible expiration"))?,
+            expiration: SystemTime::try_from(expiration).map_err(|_| incomplete(OPERATION, "valid expiration"))?,
             server_date: date.take(),
         })
     }
@@ -280,7 +284,7 @@ impl IdentityService {
 
 pub(crate) fn checked_identity(operation: &'static str, id: Option<String>) -> Result<IdentityId, Refused> {
     let id = present(operation, "identity id", id)?;
-    IdentityId::new(id).map_err(|_| incomplete(operation, "legible identity id"))
+    IdentityId::new(id).map_err(|_| incomplete(operation, "valid identity id"))
 }
 
 /// A member that a success response must have.
@@ -296,7 +300,7 @@ fn incomplete(operation: &'static str, what: &'static str) -> Refused {
             ErrorKind::InvalidResponse,
             format!("the response to {operation} has no {what}"),
         )
-        .with_hint("an emulator or a proxy may have answered in the place of Cognito"),
+        .with_hint("an emulator or a proxy may have answered instead of Cognito"),
     )
 }
 
@@ -350,7 +354,7 @@ where
             };
             let refused = Error::new(kind, message).with_request_id(error.request_id());
             refused
-                .with_hint("an emulator or a proxy may have answered in the place of Cognito")
+                .with_hint("an emulator or a proxy may have answered instead of Cognito")
                 .into()
         }
         _ => Error::new(ErrorKind::Transport, format!("{operation} failed")).into(),

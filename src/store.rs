@@ -175,7 +175,7 @@ impl StoreKey {
         if subject.trim().is_empty() {
             return Err(
                 Error::new(ErrorKind::Configuration, "the subject of a login is empty").with_hint(
-                    "pass what tells your users apart, or leave the subject out: the id is then kept in memory only",
+                    "pass the id by which your app knows the user, or set no subject: the identity id is then kept in memory only",
                 ),
             );
         }
@@ -187,7 +187,7 @@ impl StoreKey {
         if namespace.is_empty() || namespace.len() > MAX_NAMESPACE || !namespace.bytes().all(legal) {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "the namespace of an identity store must have 1 to 128 of the characters A-Z a-z 0-9 . _ -",
+                "the namespace of an identity store must have 1 to 128 characters out of A-Z a-z 0-9 . _ -",
             ));
         }
         let hashed = |subject: &str| {
@@ -238,11 +238,11 @@ impl fmt::Debug for StoreKey {
 
 /// Why an identity store could not answer.
 ///
-/// `?` makes one of any [`std::error::Error`]; of that error its texts are kept and nothing else. Like
-/// [`BackendError`](crate::BackendError) it does not implement `std::error::Error` itself.
+/// `?` turns an I/O error, a serde_json error or an invalid id into one; for any other error there is
+/// `.map_err(StoreError::new)`. Only the texts of that error and of its sources are kept.
 ///
 /// It becomes an [`Error`] of [`ErrorKind::Store`]. Nothing is minted, replaced or deleted because of it, and what is in memory
-/// goes on.
+/// stays in use.
 ///
 /// ```
 /// # use cognito_identity_pool::{store::StoreError, Error, ErrorKind};
@@ -261,7 +261,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error with the texts of `source`, for what is no `std::error::Error` itself. It counts as passing.
+    /// An error with the texts of `source`: any error, or a text. It counts as one that passes by itself.
     pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self {
             texts: Arc::new(Texts::of(&*source.into())),
@@ -269,7 +269,7 @@ impl StoreError {
         }
     }
 
-    /// Says that it does not pass by itself: somebody has to mend the store.
+    /// Marks it as one that does not pass by itself: somebody has to repair the store.
     #[must_use]
     pub fn permanent(mut self) -> Self {
         self.permanent = true;
@@ -277,12 +277,21 @@ impl StoreError {
     }
 }
 
-impl<E: std::error::Error + Send + Sync + 'static> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        Self {
-            texts: Arc::new(Texts::of(&error)),
-            permanent: false,
-        }
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<crate::ids::InvalidId> for StoreError {
+    fn from(error: crate::ids::InvalidId) -> Self {
+        Self::new(error)
     }
 }
 
@@ -297,6 +306,12 @@ impl From<StoreError> for Error {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.texts.fmt(f)
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.texts.source()
     }
 }
 

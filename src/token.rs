@@ -1,10 +1,12 @@
-//! The OpenID token: the secret that stands for a user, an unverified look into it, and how long it lives.
+//! The OpenID token: the secret that proves who a user is, its claims (unverified), and how long it lives.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind};
@@ -24,7 +26,13 @@ const MAX_TOKEN_LENGTH: usize = 50_000;
 /// # Ok::<(), cognito_identity_pool::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct OpenIdToken(SecretString);
+pub struct OpenIdToken(Arc<Token>);
+
+struct Token {
+    text: SecretString,
+    /// Read once, by whoever asks first; all clones share it. `None`: it is not a JWT.
+    claims: OnceLock<Option<TokenClaims>>,
+}
 
 impl OpenIdToken {
     /// Wraps a token: 1..=50000 characters, no white space. It need not be a JWT.
@@ -35,7 +43,10 @@ impl OpenIdToken {
     pub fn new(token: impl Into<String>) -> Result<Self, Error> {
         let token = token.into();
         match check_token(&token) {
-            Ok(()) => Ok(Self(SecretString::from(token))),
+            Ok(()) => Ok(Self(Arc::new(Token {
+                text: SecretString::from(token),
+                claims: OnceLock::new(),
+            }))),
             Err(error) => {
                 drop(Zeroizing::new(token));
                 Err(error)
@@ -45,20 +56,23 @@ impl OpenIdToken {
 
     /// The token as text, for the one place that sends it.
     pub fn expose_secret(&self) -> &str {
-        self.0.expose_secret()
+        self.0.text.expose_secret()
     }
 
     /// What the token says of itself, **not verified**: good for planning (when does it expire?), never for deciding who
-    /// someone is. `None` if it is no JWT. To trust a token, verify it with `TokenVerifier` (feature `verify`).
+    /// someone is. `None` if it is not a JWT. To trust a token, verify it with `TokenVerifier` (feature `verify`).
+    ///
+    /// Each claim is read by itself: one of an unexpected type is left out, and the others are kept.
     ///
     /// ```
     /// # use cognito_identity_pool::OpenIdToken;
     /// let token = OpenIdToken::new("e30.eyJpc3MiOiJodHRwczovL2FjY291bnRzLmdvb2dsZS5jb20ifQ.c2ln")?;
-    /// assert_eq!(token.unverified_claims().and_then(|claims| claims.iss), Some("https://accounts.google.com".into()));
+    /// assert_eq!(token.unverified_claims().and_then(|claims| claims.iss.as_deref()), Some("https://accounts.google.com"));
     /// # Ok::<(), cognito_identity_pool::Error>(())
     /// ```
-    pub fn unverified_claims(&self) -> Option<TokenClaims> {
-        TokenClaims::peek(self.expose_secret())
+    pub fn unverified_claims(&self) -> Option<&TokenClaims> {
+        let claims = self.0.claims.get_or_init(|| TokenClaims::read(self.expose_secret()));
+        claims.as_ref()
     }
 }
 
@@ -77,13 +91,13 @@ pub(crate) fn check_token(token: &str) -> Result<(), Error> {
     } else if token.len() > MAX_TOKEN_LENGTH {
         "it is longer than 50000 characters"
     } else if !is_graphic(token) && token.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        "there is white space in it"
+        "it contains white space"
     } else {
         return Ok(());
     };
     Err(
-        Error::new(ErrorKind::Configuration, format!("not a login token: {problem}"))
-            .with_hint("pass the token itself, as the sign-in gave it, without quotes, prefix or line break"),
+        Error::new(ErrorKind::Configuration, format!("not a valid login token: {problem}"))
+            .with_hint("pass the token exactly as the sign-in returned it, without quotes, prefix or line break"),
     )
 }
 
@@ -102,36 +116,46 @@ impl<'de> Deserialize<'de> for OpenIdToken {
 
 /// The claims of a token as they were read, **unverified**: see [`OpenIdToken::unverified_claims`].
 ///
-/// What a Cognito token holds: `sub` is the identity id, `aud` the identity pool id.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// In a Cognito token `sub` is the identity id and `aud` the identity pool id. A claim that is absent, or of a type that it
+/// cannot be read from, is `None`, or left out of a list.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TokenClaims {
-    /// Who the token is about. For a Cognito token the identity id.
+    /// Who the token is about. For a Cognito token the identity id. A number is read as its digits.
     pub sub: Option<String>,
     /// Whom the token is for; the first one if it is a list. For a Cognito token the identity pool id.
-    #[serde(default, deserialize_with = "one_or_first")]
     pub aud: Option<String>,
     /// Who issued the token: a URL.
     pub iss: Option<String>,
-    /// When it expires, in seconds since 1970-01-01 UTC.
-    #[serde(default, deserialize_with = "whole_seconds")]
+    /// When it expires, in seconds since 1970-01-01 UTC. A number in a string is read as a number.
     pub exp: Option<i64>,
-    /// When it was issued, in seconds since 1970-01-01 UTC.
-    #[serde(default, deserialize_with = "whole_seconds")]
+    /// When it was issued, in seconds since 1970-01-01 UTC. A number in a string is read as a number.
     pub iat: Option<i64>,
-    /// How the user was authenticated.
-    #[serde(default)]
+    /// How the user was authenticated. An entry that is an object counts by its `method`, as some issuers write it.
     pub amr: Vec<String>,
 }
 
 impl TokenClaims {
-    pub(crate) fn peek(token: &str) -> Option<Self> {
+    /// The claims of `token`, if it is a JWT.
+    pub(crate) fn read(token: &str) -> Option<Self> {
         let mut parts = token.split('.');
         let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return None;
         };
+        let payload = payload.trim_end_matches('=');
         let payload = Zeroizing::new(base64_simd::URL_SAFE_NO_PAD.decode_to_vec(payload).ok()?);
-        serde_json::from_slice(&payload).ok()
+        let Value::Object(claims) = serde_json::from_slice(&payload).ok()? else {
+            return None;
+        };
+        let claim = |name| claims.get(name);
+        Some(Self {
+            sub: claim("sub").and_then(text),
+            aud: claim("aud").map(list).unwrap_or_default().into_iter().next(),
+            iss: claim("iss").and_then(text),
+            exp: claim("exp").and_then(seconds),
+            iat: claim("iat").and_then(seconds),
+            amr: claim("amr").map(list).unwrap_or_default(),
+        })
     }
 
     /// When the token expires, if it says so.
@@ -147,23 +171,31 @@ impl TokenClaims {
     }
 }
 
-fn one_or_first<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
+fn text(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(one) => Some(one),
-        OneOrMany::Many(many) => many.into_iter().next(),
-    })
 }
 
-/// Some issuers write their times as floating-point numbers.
-fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let seconds = f64::deserialize(deserializer)?;
-    Ok((seconds.is_finite() && seconds.abs() < 9e15).then_some(seconds as i64))
+/// The texts of a list, or the one text that stands in place of a list.
+fn list(claim: &Value) -> Vec<String> {
+    let entry = |entry: &Value| text(entry.get("method").unwrap_or(entry));
+    match claim {
+        Value::Array(entries) => entries.iter().filter_map(entry).collect(),
+        one => entry(one).into_iter().collect(),
+    }
+}
+
+/// Some issuers write their times as floating-point numbers, some as strings.
+fn seconds(claim: &Value) -> Option<i64> {
+    let seconds = match claim {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(digits) => digits.trim().parse().ok()?,
+        _ => return None,
+    };
+    (seconds.is_finite() && seconds.abs() < 9e15).then_some(seconds as i64)
 }
 
 /// Why a token is asked for: a hint for the app's hook, e.g. to bypass a cache of its own.
@@ -214,9 +246,9 @@ impl TokenDuration {
             Ok(valid @ 1..=86_400) => Ok(Self(valid)),
             _ => Err(Error::new(
                 ErrorKind::Configuration,
-                format!("a token duration of {seconds} s: must be 1 s to 86400 s (24 hours)"),
+                format!("a token duration of {seconds} s: it must be 1 s to 86400 s (24 hours)"),
             )
-            .with_hint("the default of 900 s is enough: the token only has to live until it is exchanged for credentials, which live one hour by themselves")),
+            .with_hint("the default of 900 s is enough: the token only has to live until it is exchanged for credentials, and those live for an hour whatever its duration")),
         }
     }
 
@@ -259,9 +291,10 @@ mod tests {
 
     #[test]
     fn claims_are_read_from_any_jwt_and_from_nothing_else() {
-        let claims = jwt(r#"{"sub":"us-east-1:a","aud":["p","q"],"iss":"https://cognito-identity.amazonaws.com","exp":1569527701.0,"iat":1}"#)
-            .unverified_claims()
-            .unwrap();
+        let token = jwt(
+            r#"{"sub":"us-east-1:a","aud":["p","q"],"iss":"https://cognito-identity.amazonaws.com","exp":1569527701.0,"iat":1}"#,
+        );
+        let claims = token.unverified_claims().unwrap();
         assert_eq!(claims.aud.as_deref(), Some("p"));
         assert_eq!(claims.exp, Some(1_569_527_701));
         assert_eq!(claims.cognito_issuer_host(), Some("cognito-identity.amazonaws.com"));
@@ -269,7 +302,15 @@ mod tests {
             claims.expires_at().unwrap(),
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_569_527_701)
         );
-        for opaque in ["opaque", "a.b", "a.b.c.d", "e30.!!!.c", "e30.e30"] {
+        for opaque in [
+            "opaque",
+            "a.b",
+            "a.b.c.d",
+            "e30.!!!.c",
+            "e30.e30",
+            "e30.W10.c",
+            "e30.bm8.c",
+        ] {
             assert!(
                 OpenIdToken::new(opaque).unwrap().unverified_claims().is_none(),
                 "{opaque}"
@@ -278,9 +319,60 @@ mod tests {
     }
 
     #[test]
+    fn one_claim_of_another_type_leaves_the_others_as_they_are() {
+        const GOOD: &str = r#""iss":"https://issuer.example","aud":"app","exp":1684409511"#;
+        for (odd, amr) in [
+            (r#""amr":"simulator""#, vec!["simulator"]),
+            (
+                r#""amr":[{"method":"password","timestamp":1},"mfa",7,null]"#,
+                vec!["password", "mfa", "7"],
+            ),
+            (r#""amr":{"method":"otp"}"#, vec!["otp"]),
+            (r#""amr":null"#, vec![]),
+            (r#""amr":{}"#, vec![]),
+            (r#""iat":{"seconds":1}"#, vec![]),
+            (r#""sub":["x"]"#, vec![]),
+            (r#""nbf":"soon","azp":[[]]"#, vec![]),
+        ] {
+            let token = jwt(&format!("{{{GOOD},{odd}}}"));
+            let claims = token.unverified_claims().expect("it is a JWT");
+            assert_eq!(claims.amr, amr, "{odd}");
+            assert_eq!(
+                (claims.iss.as_deref(), claims.aud.as_deref(), claims.exp),
+                (Some("https://issuer.example"), Some("app"), Some(1_684_409_511)),
+                "{odd}"
+            );
+            assert_eq!((claims.sub.as_deref(), claims.iat), (None, None), "{odd}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_strings_are_numbers_and_a_numeric_subject_is_its_digits() {
+        let token = jwt(r#"{"sub":9007199254740993,"exp":"1684409511","iat":" 1684405911.5 ","aud":[1,"b"]}"#);
+        let claims = token.unverified_claims().unwrap();
+        assert_eq!(claims.sub.as_deref(), Some("9007199254740993"));
+        assert_eq!((claims.exp, claims.iat), (Some(1_684_409_511), Some(1_684_405_911)));
+        assert_eq!(claims.aud.as_deref(), Some("1"));
+        for odd in ["true", "\"tomorrow\"", "\"\"", "[1684409511]", "\"NaN\"", "\"1e999\""] {
+            let token = jwt(&format!(r#"{{"exp":{odd},"sub":"a"}}"#));
+            let claims = token.unverified_claims().unwrap();
+            assert_eq!((claims.exp, claims.sub.as_deref()), (None, Some("a")), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_claims_are_read_once_for_all_clones() {
+        let token = jwt(r#"{"sub":"a"}"#);
+        let clone = token.clone();
+        let read = token.unverified_claims().unwrap();
+        assert!(std::ptr::eq(read, clone.unverified_claims().unwrap()));
+    }
+
+    #[test]
     fn a_token_that_never_expires_or_expired_before_1970_does_not_panic() {
         for exp in ["-1", "1e300", "9223372036854775807", "0"] {
-            let claims = jwt(&format!(r#"{{"exp":{exp}}}"#)).unverified_claims().unwrap();
+            let token = jwt(&format!(r#"{{"exp":{exp}}}"#));
+            let claims = token.unverified_claims().unwrap();
             assert!(
                 claims.expires_at().is_none_or(|at| at >= SystemTime::UNIX_EPOCH),
                 "{exp}"
@@ -295,7 +387,8 @@ mod tests {
             "http://cognito-identity.amazonaws.com",
             "https://cognito-identity.amazonaws.com/x",
         ] {
-            let claims = jwt(&format!(r#"{{"iss":"{iss}"}}"#)).unverified_claims().unwrap();
+            let token = jwt(&format!(r#"{{"iss":"{iss}"}}"#));
+            let claims = token.unverified_claims().unwrap();
             assert_eq!(claims.cognito_issuer_host(), None, "{iss}");
         }
     }

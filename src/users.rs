@@ -1,6 +1,7 @@
 //! [`UserCredentials`]: many users in one process, a vendor and a provider joined without HTTP.
 
 mod builder;
+mod entry;
 mod metrics;
 mod options;
 #[cfg_attr(
@@ -8,7 +9,6 @@ mod options;
     allow(dead_code, reason = "for the refresher, which is a task")
 )]
 mod refresher;
-mod seat;
 #[cfg_attr(
     not(feature = "rt-tokio"),
     allow(dead_code, reason = "for the refresher, which is a task")
@@ -17,15 +17,16 @@ mod table;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::client::{Flow, Session};
 use crate::error::{Error, ErrorKind};
 use crate::ids::DeveloperUserId;
 use crate::server::TokenVendor;
+use entry::{EntryContext, UserEntry};
 use refresher::Refresher;
-use seat::{Seat, Shared};
-use table::{Found, Table};
+use table::{Lookup, Table};
 
 pub use builder::UserCredentialsBuilder;
 pub use metrics::UserMetrics;
@@ -55,14 +56,14 @@ pub use options::UserOptions;
 /// drops any one of them.
 #[derive(Clone)]
 pub struct UserCredentials {
-    inner: Arc<Inner>,
+    inner: Arc<UsersInner>,
 }
 
-struct Inner {
+struct UsersInner {
     flow: Flow,
     table: Table,
     refresher: Refresher,
-    shared: Arc<Shared>,
+    shared: Arc<EntryContext>,
     time_to_idle: Duration,
     recent_use: Duration,
 }
@@ -100,14 +101,14 @@ impl UserCredentials {
         let sessions = &inner.shared.sessions;
         let now = sessions.clock().wall_millis();
         let make = || {
-            let seat = Seat::new(user, options, inner);
-            let credentials = sessions.credentials(&seat);
-            (seat, credentials)
+            let entry = UserEntry::new(user, options, inner);
+            let credentials = sessions.credentials(&entry);
+            (entry, credentials)
         };
         match inner.table.find(user, options, now, make, |c| sessions.session(c)) {
-            Found::Denied => sessions.closed(denied()),
-            Found::Kept(session) => session,
-            Found::Made(session) => {
+            Lookup::Denied => sessions.closed(denied()),
+            Lookup::Kept(session) => session,
+            Lookup::Made(session) => {
                 inner.table.make_room();
                 inner.refresher.keep_going(inner);
                 session
@@ -152,9 +153,21 @@ impl UserCredentials {
     }
 }
 
-impl Inner {
+impl UsersInner {
     fn metrics(&self) -> UserMetrics {
-        self.shared.counters.snapshot(&self.table)
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.shared.counters;
+        let (hits, misses, evictions) = self.table.counts();
+        UserMetrics {
+            users: self.table.len(),
+            hits,
+            misses,
+            exchanges: read(&counters.exchanges),
+            refreshes: read(&counters.refreshes),
+            throttles: read(&counters.throttles),
+            failures: read(&counters.failures),
+            evictions,
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cognito_identity_pool::{
     DeveloperUserId, Error, ErrorKind, IdentityId, Logins, TokenVendor, TokenVerifier,
-    server::{GuestClaim, HttpRefusal, VendRequest, VendedToken, VerifiedToken},
+    server::{GuestClaim, GuestTicket, HttpRefusal, VendRequest, VendedToken, VerifiedToken},
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -230,7 +230,7 @@ async fn begin(State(backend): State<Arc<Backend>>, Body(form): Body<Begin>) -> 
         wrong_passwords: 0,
         last_fresh: None,
     });
-    let claim = claim.as_ref().map(secrecy::ExposeSecret::expose_secret);
+    let claim = claim.as_ref().map(GuestTicket::expose);
     Ok((in_cookie(&id), Json(json!({ "session": id, "guestClaim": claim }))).into_response())
 }
 

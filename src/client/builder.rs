@@ -7,28 +7,19 @@ use aws_sdk_cognitoidentity::config::retry::RetryConfig;
 use aws_sdk_cognitoidentity::config::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 
+use super::CognitoCredentialsProvider;
+use super::context::Context;
 use super::events::EventSource;
 use super::flow::{Exchange, Flow};
-use super::guest::GuestSlot;
-use super::memory::{Slot, Writes};
-use super::{CognitoCredentialsProvider, Core, Login};
+use super::guest::{GuestSlot, IdentityPolicy};
+use super::login::Login;
+use super::remembered_ids::{RememberedId, StoreQueue};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ids::{IdentityPoolId, InvalidId};
 use crate::refresh::RefreshPolicy;
 use crate::service::{IdentityService, ServiceSettings, sleep_impl, time_source};
 use crate::store::{IdentityStore, MemoryStore, StoreKey};
-
-/// What happens to a guest whose identity Cognito does not know any more, or forbids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum IdentityPolicy {
-    /// A new guest takes its place, and an event tells.
-    #[default]
-    Recreate,
-    /// Requests fail, and the id is kept.
-    Fail,
-}
 
 /// Builds a [`CognitoCredentialsProvider`].
 ///
@@ -162,14 +153,14 @@ impl CognitoCredentialsProviderBuilder {
     /// namespace that is none.
     pub fn build(self) -> Result<CognitoCredentialsProvider, Error> {
         let login = self.login.clone();
-        Ok(CognitoCredentialsProvider::start(self.core()?, login))
+        Ok(CognitoCredentialsProvider::start(self.context()?, login))
     }
 
-    pub(super) fn core(self) -> Result<Core, Error> {
+    pub(super) fn context(self) -> Result<Context, Error> {
         let pool = self.pool?;
         let app = self.app.as_ref();
-        let writes = Writes::new(self.store);
-        Ok(Core {
+        let writes = StoreQueue::new(self.store);
+        Ok(Context {
             service: IdentityService::new(pool.clone(), &self.settings, app)?,
             flow: Exchange::new(self.flow, &pool, &self.settings, app)?,
             clock: Clock::new(time_source(app)),
@@ -177,7 +168,10 @@ impl CognitoCredentialsProviderBuilder {
             policy: self.policy,
             identity_policy: self.identity_policy,
             issuer_host: self.issuer_host,
-            guest: GuestSlot::new(Slot::new(StoreKey::guest(&pool, &self.namespace)?, Arc::clone(&writes))),
+            guest: GuestSlot::new(RememberedId::new(
+                StoreKey::guest(&pool, &self.namespace)?,
+                Arc::clone(&writes),
+            )),
             named: Default::default(),
             events: EventSource::default(),
             writes,

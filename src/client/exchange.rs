@@ -1,12 +1,12 @@
-//! From a login to an identity id and credentials: what a session's three cells load, and what a refusal makes them do again.
+//! From a login to an identity id and credentials: what a session's three caches load, and what a refusal makes them do again.
 //!
 //! - *proof*: the logins to show. For a developer user the backend's token, kept as long as it serves; for external logins
 //!   whatever their provider says, once per exchange.
 //! - *identity*: the id from the guest slot, the store, or `GetId`. A developer's comes with the proof.
 //! - *credentials*: the exchange of the two.
 
-mod identity;
-mod proof;
+mod identity_id;
+mod login_proof;
 mod snapshot;
 
 use std::sync::{Arc, Mutex, Weak};
@@ -15,15 +15,17 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use self::proof::{Ask, Held};
+use self::login_proof::{LoginProof, ProofRequest};
 pub(super) use self::snapshot::Snapshot;
+use super::context::{Context, PROVIDER_NAME};
 use super::events::EventKind;
-use super::guest::{Offer, to_its_end};
-use super::hook::Hook;
+use super::guest::IdentityPolicy;
+use super::guest::{LinkReservation, to_its_end};
+use super::identity_state::{Expected, IdentityState, SignIn};
 use super::login::{Login, Who};
-use super::memory::Slot;
-use super::session::{Expected, Settled, SignIn};
-use super::{Core, IdentityPolicy, PROVIDER_NAME, sdk};
+use super::pin::{Pin, UNPINNED};
+use super::reentrancy::Hook;
+use super::remembered_ids::RememberedId;
 use crate::clock::Expiry;
 use crate::developer::RefreshRequest;
 use crate::error::{BackendError, Cause, CauseKind, Error, ErrorKind};
@@ -36,24 +38,22 @@ use crate::token::RefreshReason;
 
 /// A refresh that fails is news when the credentials at hand have less life left.
 const FAILING: Duration = Duration::from_secs(5 * 60);
-/// The epoch of cells whose session is never replaced by another, so that nothing has to be pinned to it.
-pub(super) const UNPINNED: u64 = 0;
 
-/// A session's cells.
-pub(super) struct Cells {
-    core: Arc<Core>,
+/// A session's caches.
+pub(super) struct SessionCaches {
+    context: Arc<Context>,
     login: Login,
     epoch: u64,
-    settled: Arc<Settled>,
+    settled: Arc<IdentityState>,
     /// Where the identity of a person with a name is remembered.
-    remembered: Option<Arc<Slot>>,
-    proof: RefreshCache<Held, Error>,
+    remembered: Option<Arc<RememberedId>>,
+    proof: RefreshCache<LoginProof, Error>,
     identity: RefreshCache<IdentityId, Error>,
-    ask: Mutex<Ask>,
+    ask: Mutex<ProofRequest>,
 }
 
 /// The exchanges of a session.
-struct Exchanges(Arc<Cells>);
+struct Exchanges(Arc<SessionCaches>);
 
 impl Source<Snapshot, Error> for Exchanges {
     fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<Snapshot>, Error>> {
@@ -65,40 +65,40 @@ impl Source<Snapshot, Error> for Exchanges {
     }
 }
 
-impl Cells {
+impl SessionCaches {
     /// `settled` is what is known beforehand: of the same session, before its credentials were cleared, or of the same person.
-    pub(super) fn new(core: Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> Arc<Self> {
+    pub(super) fn new(context: Arc<Context>, login: Login, epoch: u64, settled: Arc<IdentityState>) -> Arc<Self> {
         let policy = RefreshPolicy::builder()
-            .load_timeout(core.policy.load_timeout())
+            .load_timeout(context.policy.load_timeout())
             .build();
-        let remembered = login.subject.as_deref().and_then(|subject| core.remembered(subject));
-        Arc::new_cyclic(|cells: &Weak<Self>| {
-            let (proofs, identities) = (Weak::clone(cells), Weak::clone(cells));
-            let load_proof = load_fn(move |_| load(&proofs, |cells| cells.load_proof().boxed()));
+        let remembered = login.subject.as_deref().and_then(|subject| context.remembered(subject));
+        Arc::new_cyclic(|caches: &Weak<Self>| {
+            let (proofs, identities) = (Weak::clone(caches), Weak::clone(caches));
+            let load_proof = load_fn(move |_| load(&proofs, |caches| caches.load_proof().boxed()));
             let load_identity = load_fn(move |request| {
                 let forced = request.reason == Reason::Forced;
-                load(&identities, move |cells| cells.load_identity(forced).boxed())
+                load(&identities, move |caches| caches.load_identity(forced).boxed())
             });
-            let proof = core.cache(policy.clone(), load_proof);
-            let identity = core.cache(policy, load_identity);
+            let proof = context.cache(policy.clone(), load_proof);
+            let identity = context.cache(policy, load_identity);
             Self {
-                core,
+                context,
                 login,
                 epoch,
                 settled,
                 remembered,
                 proof,
                 identity,
-                ask: Mutex::new(Ask::FIRST),
+                ask: Mutex::new(ProofRequest::FIRST),
             }
         })
     }
 
     /// The cache that the session serves from.
     pub(super) fn credentials(self: &Arc<Self>) -> RefreshCache<Snapshot, Error> {
-        // The cells do not own it, so it may own them.
+        // The caches do not own it, so it may own them.
         let exchanges = Exchanges(Arc::clone(self));
-        self.core.cache(self.core.policy.clone(), Arc::new(exchanges))
+        self.context.cache(self.context.policy.clone(), Arc::new(exchanges))
     }
 
     pub(super) fn end(&self) {
@@ -115,11 +115,11 @@ impl Cells {
     }
 
     /// Where the identity of a person with a name is remembered.
-    pub(super) fn remembered(&self) -> Option<Arc<Slot>> {
+    pub(super) fn remembered(&self) -> Option<Arc<RememberedId>> {
         self.remembered.clone()
     }
 
-    pub(super) fn settled(&self) -> Arc<Settled> {
+    pub(super) fn settled(&self) -> Arc<IdentityState> {
         Arc::clone(&self.settled)
     }
 
@@ -133,7 +133,7 @@ impl Cells {
             return Ok(Some(known));
         }
         if let Who::External(_) = self.login.who
-            && self.core.guest.peek().await?.is_some()
+            && self.context.guest.peek().await?.is_some()
         {
             // A guest who may be linked decides who the user is, and only the exchange tells.
             return Ok(None);
@@ -158,7 +158,7 @@ impl Cells {
     }
 
     fn tell(&self, what: EventKind) {
-        self.core.events.publish(self.epoch, what);
+        self.context.events.publish(self.epoch, what);
     }
 
     fn tell_of_failure(&self, error: &Error) {
@@ -172,7 +172,7 @@ impl Cells {
             if news {
                 self.tell(EventKind::NeedsSignIn { error });
             }
-        } else if expires.is_some_and(|expiry| expiry.remaining(self.core.clock.now()) < FAILING) {
+        } else if expires.is_some_and(|expiry| expiry.remaining(self.context.clock.now()) < FAILING) {
             self.tell(EventKind::RefreshFailing { error });
         }
     }
@@ -181,13 +181,13 @@ impl Cells {
     async fn hook<T>(&self, call: BoxFuture<'_, Result<T, BackendError>>) -> Result<T, Error> {
         let _turn = self.settled.turn().await;
         Ok(Hook {
-            provider: self.core.id(),
+            provider: self.context.id(),
             call,
         }
         .await?)
     }
 
-    fn request(&self, ask: Ask, guest: Option<&Offer>, external_logins: Logins) -> RefreshRequest {
+    fn request(&self, ask: ProofRequest, guest: Option<&LinkReservation>, external_logins: Logins) -> RefreshRequest {
         RefreshRequest {
             reason: ask.reason,
             attempt: ask.attempt,
@@ -198,10 +198,10 @@ impl Cells {
     }
 
     pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
-        let mut ask = Ask {
+        let mut ask = ProofRequest {
             reason: why(request.reason),
             forget: self.settled.known().lost,
-            ..Ask::FIRST
+            ..ProofRequest::FIRST
         };
         let mut held = self.proof(ask).await?;
         // At most one new token and one reset of the identity in an exchange.
@@ -241,7 +241,7 @@ impl Cells {
         }
     }
 
-    async fn tell_if_lost(&self, error: &Error, held: &Held) {
+    async fn tell_if_lost(&self, error: &Error, held: &LoginProof) {
         let shown = held.identity.clone().or_else(|| self.known_identity());
         let shown = shown.or_else(|| self.identity.current().map(|id| IdentityId::clone(&id)));
         let (Some(gone), Some(identity_id)) = (Gone::of(error), shown) else {
@@ -250,24 +250,24 @@ impl Cells {
         // A guest that was linked is not lost.
         let linked = self.login.is_guest()
             && matches!(gone, Gone::Forbidden)
-            && self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt);
+            && self.context.guest.take().await.is_ok_and(|taken| taken.in_doubt);
         if !linked {
             self.tell(EventKind::IdentityLost { identity_id });
         }
     }
 
     /// Whether the refusal is one that another identity mends, and the app's policy lets us look for it.
-    async fn may_reset(&self, refused: &Refused, held: &Held) -> bool {
+    async fn may_reset(&self, refused: &Refused, held: &LoginProof) -> bool {
         let known = self.settled.known();
         let settled = known.outcome.is_some();
         match &self.login.who {
             Who::Guest => {
-                let recreates = self.core.identity_policy == IdentityPolicy::Recreate;
+                let recreates = self.context.identity_policy == IdentityPolicy::Recreate;
                 match Gone::of(&refused.error) {
                     Some(Gone::NotFound) => recreates,
                     // It was shown to somebody who may have linked it: then this is nobody's guest any more.
                     Some(Gone::Forbidden) => {
-                        recreates || self.core.guest.take().await.is_ok_and(|taken| taken.in_doubt)
+                        recreates || self.context.guest.take().await.is_ok_and(|taken| taken.in_doubt)
                     }
                     None => false,
                 }
@@ -296,7 +296,7 @@ impl Cells {
         }
     }
 
-    async fn attempt(self: &Arc<Self>, held: &mut Held, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
+    async fn attempt(self: &Arc<Self>, held: &mut LoginProof, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
         let known = self.settled.known();
         let settled = known.outcome.is_some();
         let foreign = held.identity.is_some() && held.identity != known.identity;
@@ -310,19 +310,23 @@ impl Cells {
             (None, known) => {
                 if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering {
                     self.set_expected(self.stored().await?, Expected::Remembered);
-                    if let Some(offer) = self.core.guest.offer().await? {
+                    if let Some(offer) = self.context.guest.offer().await? {
                         return self.linking(held, offer).await;
                     }
                 }
                 let id = IdentityId::clone(&*self.identity.get().await?);
                 if let (Who::External(_), Some(newest)) = (&self.login.who, self.proof.current()) {
-                    *held = Held::clone(&newest);
+                    *held = LoginProof::clone(&newest);
                 }
                 id
             }
         };
         held.mark_sent();
-        let exchanged = self.core.trade(&shown, &held.proof, &self.login).await?;
+        let exchanged = self
+            .context
+            .flow
+            .trade(&self.context.service, &shown, &held.proof, &self.login)
+            .await?;
         Ok(self.adopt(exchanged, &shown, held, recovering).await?)
     }
 
@@ -335,24 +339,29 @@ impl Cells {
     }
 
     /// Shows a guest's id together with external logins: Cognito makes the guest the user, or merges it into who the user is.
-    async fn linking(self: &Arc<Self>, held: &Held, offer: Offer) -> Result<Loaded<Snapshot>, Refused> {
-        let (cells, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
+    async fn linking(self: &Arc<Self>, held: &LoginProof, offer: LinkReservation) -> Result<Loaded<Snapshot>, Refused> {
+        let (caches, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
         held.mark_sent();
-        let exchanged = to_its_end(self.core.with_deadline(async move {
-            let refused = match cells.core.trade(offer.id(), &proof, &cells.login).await {
+        let exchanged = to_its_end(self.context.with_deadline(async move {
+            let refused = match caches
+                .context
+                .flow
+                .trade(&caches.context.service, offer.id(), &proof, &caches.login)
+                .await
+            {
                 Ok(exchanged) => {
                     offer.linked().await;
                     return Ok(Ok(exchanged));
                 }
                 Err(refused) => refused,
             };
-            let recreates = cells.core.identity_policy == IdentityPolicy::Recreate;
+            let recreates = caches.context.identity_policy == IdentityPolicy::Recreate;
             let said_why = refused.error.code().is_some() && !refused.error.is_retryable();
             match Gone::of(&refused.error) {
                 Some(_) if recreates => offer.linked().await,
                 Some(Gone::NotFound) => offer.untouched(),
                 // It is about the login, not about the guest.
-                None if said_why && refused.remedy != Remedy::NewIdentity && cells.core.flow.is_one_call() => {
+                None if said_why && refused.remedy != Remedy::NewIdentity && caches.context.flow.is_one_call() => {
                     offer.untouched();
                 }
                 // There is no answer, or none that says what was done.
@@ -370,10 +379,10 @@ impl Cells {
         &self,
         exchanged: Exchanged,
         shown: &IdentityId,
-        held: &Held,
+        held: &LoginProof,
         recovering: bool,
     ) -> Result<Loaded<Snapshot>, Error> {
-        let now = self.core.clock.now();
+        let now = self.context.clock.now();
         let known = self.settled.known();
         let id = exchanged.identity_id.clone();
         let differs = known.outcome.is_some() && !recovering && known.identity.as_ref() != Some(&id);
@@ -383,9 +392,9 @@ impl Cells {
         }
         if self.login.is_guest() && id != *shown {
             drop(
-                self.core
+                self.context
                     .guest
-                    .minted(Some(shown), id.clone(), &self.core.sleep)
+                    .minted(Some(shown), id.clone(), &self.context.sleep)
                     .await?,
             );
         }
@@ -395,8 +404,8 @@ impl Cells {
         self.settled
             .change(|known| news = known.adopt(&id, held.person.clone(), expires));
         news.into_iter().for_each(|what| self.tell(what));
-        let pin = (self.epoch != UNPINNED).then(|| sdk::Pinned {
-            provider: self.core.id(),
+        let pin = (self.epoch != UNPINNED).then(|| Pin {
+            provider: self.context.id(),
             epoch: self.epoch,
         });
         let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
@@ -455,11 +464,11 @@ fn changed(who: &str) -> Error {
 
 /// Runs a cell's load, unless the session is gone.
 fn load<T: Send + 'static>(
-    cells: &Weak<Cells>,
-    load: impl FnOnce(Arc<Cells>) -> BoxFuture<'static, Result<Loaded<T>, Error>>,
+    caches: &Weak<SessionCaches>,
+    load: impl FnOnce(Arc<SessionCaches>) -> BoxFuture<'static, Result<Loaded<T>, Error>>,
 ) -> BoxFuture<'static, Result<Loaded<T>, Error>> {
-    match cells.upgrade() {
-        Some(cells) => load(cells),
+    match caches.upgrade() {
+        Some(caches) => load(caches),
         None => futures_util::future::ready(Err(Error::ended())).boxed(),
     }
 }

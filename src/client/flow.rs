@@ -2,14 +2,13 @@
 
 use aws_types::SdkConfig;
 
-use super::Core;
 #[cfg(feature = "classic-flow")]
 use super::classic::{Classic, ClassicFlow};
 use super::login::Login;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 use crate::service::refusal::Refused;
-use crate::service::{Exchanged, Proof, ServiceSettings};
+use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
 
 /// By which calls an identity becomes AWS credentials.
 ///
@@ -87,18 +86,22 @@ impl Exchange {
     pub(super) fn is_one_call(&self) -> bool {
         matches!(self, Self::Enhanced)
     }
-}
 
-impl Core {
     /// Identity and proof for credentials.
-    pub(super) async fn trade(&self, shown: &IdentityId, proof: &Proof, login: &Login) -> Result<Exchanged, Refused> {
-        match &self.flow {
-            Exchange::Enhanced => {
+    pub(super) async fn trade(
+        &self,
+        service: &IdentityService,
+        shown: &IdentityId,
+        proof: &Proof,
+        login: &Login,
+    ) -> Result<Exchanged, Refused> {
+        match self {
+            Self::Enhanced => {
                 let role = login.custom_role_arn.as_deref();
-                self.service.get_credentials(shown, proof, role).await
+                service.get_credentials(shown, proof, role).await
             }
             #[cfg(feature = "classic-flow")]
-            Exchange::Classic(flow) => flow.exchange(&self.service, shown, proof, login).await,
+            Self::Classic(flow) => flow.exchange(service, shown, proof, login).await,
         }
     }
 }

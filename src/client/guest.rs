@@ -9,7 +9,7 @@ use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, oneshot};
 
-use super::memory::{Slot, detach};
+use super::remembered_ids::{RememberedId, detach};
 use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::refresh::Failure;
@@ -19,15 +19,26 @@ use crate::store::Swapped;
 /// does not depend on it.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What happens to a guest whose identity Cognito does not know any more, or forbids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum IdentityPolicy {
+    /// A new guest takes its place, and an event tells.
+    #[default]
+    Recreate,
+    /// Requests fail, and the id is kept.
+    Fail,
+}
+
 /// Where the guest's identity id is kept.
 pub(super) struct GuestSlot {
-    slot: Arc<Slot>,
-    offers: Mutex<Offers>,
+    slot: Arc<RememberedId>,
+    offers: Mutex<Reservations>,
     settled: Notify,
 }
 
 #[derive(Default)]
-struct Offers {
+struct Reservations {
     /// Somebody is being shown the id and has not reported, or a new one is being minted.
     open: bool,
     /// An id that was offered without a report: it may be linked by now, or not.
@@ -36,7 +47,7 @@ struct Offers {
 
 /// A guest's id that is being shown to a backend or to Cognito for linking. Marked before it is shown; whoever shows it reports
 /// what became of it, and if that never happens the id is in doubt.
-pub(super) struct Offer {
+pub(super) struct LinkReservation {
     id: IdentityId,
     reported: bool,
     /// Dropped last: the outcome is known before another one takes the guest.
@@ -51,7 +62,7 @@ pub(super) struct Taken {
 }
 
 impl GuestSlot {
-    pub(super) fn new(slot: Slot) -> Arc<Self> {
+    pub(super) fn new(slot: RememberedId) -> Arc<Self> {
         Arc::new(Self {
             slot: Arc::new(slot),
             offers: Mutex::default(),
@@ -59,18 +70,18 @@ impl GuestSlot {
         })
     }
 
-    fn offers(&self) -> std::sync::MutexGuard<'_, Offers> {
+    fn offers(&self) -> std::sync::MutexGuard<'_, Reservations> {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Marks the guest as offered; `None` if there is none, or if somebody else is being shown it.
-    pub(super) async fn offer(self: &Arc<Self>) -> Result<Option<Offer>, Error> {
+    pub(super) async fn offer(self: &Arc<Self>) -> Result<Option<LinkReservation>, Error> {
         drop(self.slot.get().await?);
         let mut offers = self.offers();
         // Under the lock: whoever linked it has emptied the slot before the end of the offer.
         let id = self.slot.in_memory().filter(|_| !offers.open);
         offers.open |= id.is_some();
-        Ok(id.map(|id| Offer {
+        Ok(id.map(|id| LinkReservation {
             turn: Turn(Arc::clone(self)),
             id,
             reported: false,
@@ -130,7 +141,7 @@ impl GuestSlot {
     }
 
     /// Where it is kept.
-    pub(super) fn slot(&self) -> &Arc<Slot> {
+    pub(super) fn slot(&self) -> &Arc<RememberedId> {
         &self.slot
     }
 }
@@ -145,7 +156,7 @@ impl Drop for Turn {
     }
 }
 
-impl Offer {
+impl LinkReservation {
     pub(super) fn id(&self) -> &IdentityId {
         &self.id
     }
@@ -162,7 +173,7 @@ impl Offer {
     }
 }
 
-impl Drop for Offer {
+impl Drop for LinkReservation {
     fn drop(&mut self) {
         if !self.reported {
             self.turn.0.offers().in_doubt = Some(self.id.clone());

@@ -13,7 +13,8 @@ use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryA
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 
-use super::{CognitoCredentialsProvider, Shared};
+use super::CognitoCredentialsProvider;
+use super::current_session::CurrentSession;
 use crate::error::{Error, ErrorKind};
 use crate::service::code_of;
 
@@ -25,7 +26,7 @@ const REJECTED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "InvalidTo
 /// current ones. See [`CognitoCredentialsProvider::rejection_interceptor`].
 #[derive(Clone)]
 pub struct RejectionInterceptor {
-    shared: Arc<Shared>,
+    current: Arc<CurrentSession>,
 }
 
 /// A retry classifier for service clients: an operation whose credentials were refused as expired is tried again. See
@@ -54,7 +55,7 @@ impl CognitoCredentialsProvider {
     /// ```
     pub fn rejection_interceptor(&self) -> RejectionInterceptor {
         RejectionInterceptor {
-            shared: Arc::clone(&self.shared),
+            current: Arc::clone(&self.current),
         }
     }
 
@@ -129,7 +130,7 @@ impl Intercept for RejectionInterceptor {
             return Ok(());
         };
         let (signer, mut refused) = (signer.clone(), config.load::<Refused>().cloned().unwrap_or_default());
-        let invalidated = self.shared.invalidate_signer(&signer);
+        let invalidated = self.current.invalidate_signer(&signer);
         tracing::debug!(code, invalidated, "a service refused the credentials");
         refused.0.push(signer);
         config.interceptor_state().store_put(refused);

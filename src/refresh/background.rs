@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, abortable};
 
-use super::carrier::Spawner;
-use super::engine::{Demand, Inner, Step};
+use super::engine::{Demand, Engine, Step};
+use super::spawn::Spawner;
 use super::state::Verdict;
 use super::sync::lock;
 use super::{Failure, Value};
@@ -32,9 +32,9 @@ impl Background {
     }
 }
 
-impl<T: Value, E: Failure> Inner<T, E> {
+impl<T: Value, E: Failure> Engine<T, E> {
     /// Starts the background task if the policy has one and it is not running.
-    pub(super) fn keep_warm(self: &Arc<Self>, spawner: &Spawner) {
+    pub(super) fn start_background(self: &Arc<Self>, spawner: &Spawner) {
         if !self.policy.background() {
             return;
         }
@@ -43,12 +43,12 @@ impl<T: Value, E: Failure> Inner<T, E> {
             return;
         }
         let alive = Arc::new(());
-        let inner = Arc::downgrade(self);
+        let engine = Arc::downgrade(self);
         let (mark, timer) = (Arc::downgrade(&alive), self.timer.clone());
         let (task, handle) = abortable(async move {
             // If the runtime drops the task, this goes with it, and another task can be started.
             let _alive = alive;
-            while let Some(step) = inner.upgrade().and_then(|inner| inner.tend()) {
+            while let Some(step) = engine.upgrade().and_then(|engine| engine.refresh_if_due()) {
                 let Some(sleep) = timer.after(step) else { return };
                 sleep.await;
             }
@@ -62,7 +62,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
     }
 
     /// Starts the refresh that is due, if any, and says when to look again. `None`: never.
-    fn tend(self: &Arc<Self>) -> Option<Duration> {
+    fn refresh_if_due(self: &Arc<Self>) -> Option<Duration> {
         let now = self.clock.now();
         let shared = lock(&self.shared);
         if shared.ended {

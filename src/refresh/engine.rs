@@ -1,6 +1,6 @@
 //! Joins the pure parts to clock, lock and runtime.
 //!
-//! There is one lock, for `Shared`; nothing of the user's runs under it, and no flight is spawned, cancelled or polled.
+//! The lock guards [`Locked`] alone. No code of the owner's runs under it, and no flight is spawned, cancelled or polled.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,38 +11,38 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use super::background::Background;
-use super::carrier::{Reentry, Spawner};
 use super::flight::{Driver, End, Flight, drop_quietly};
 use super::policy::RefreshPolicy;
+use super::spawn::{Reentry, Spawner};
 use super::state::{Reason, State, Verdict};
 use super::sync::{AtomicI64, Mutex, Slot, lock};
-use super::{Entry, Failure, Load, LoadRequest, Loaded, Outlook, Served, Value};
+use super::{CacheStatus, Cached, Entry, Failure, Load, LoadRequest, Loaded, Value};
 use crate::clock::{Clock, Now, Timer};
 
-/// What those who wait for a flight get: the value, or the error together with the value that may be served nevertheless.
-pub(super) type Outcome<T, E> = Result<Served<T>, (E, Option<Served<T>>)>;
+/// What those who wait for a flight get: the value, or the error and, with it, the old value if that may still be served.
+pub(super) type Outcome<T, E> = Result<Cached<T>, (E, Option<Cached<T>>)>;
 
-/// What caches can have in common.
+/// What several caches can share.
 pub(crate) struct Setup {
     pub(super) policy: RefreshPolicy,
     pub(super) clock: Clock,
     pub(super) timer: Timer,
 }
 
-pub(super) struct Inner<T: Value, E: Failure> {
+pub(super) struct Engine<T: Value, E: Failure> {
     setup: Arc<Setup>,
     load: Load<T, E>,
     /// Replaced under the lock, read without.
     pub(super) entry: Slot<Entry<T>>,
-    pub(super) shared: Mutex<Shared<T, E>>,
+    pub(super) shared: Mutex<Locked<T, E>>,
 }
 
-pub(super) struct Shared<T: Value, E: Failure> {
+pub(super) struct Locked<T: Value, E: Failure> {
     pub(super) state: State<E>,
-    // What most caches do not have at most times is boxed: a process may keep a cache for each of 100,000 users.
+    // Boxed, because most caches have neither most of the time, and a process may keep one for each of 100,000 users.
     flight: Option<Box<InFlight<T, E>>>,
     pub(super) background: Option<Box<Background>>,
-    /// When a caller asked last, by the wall clock in milliseconds. Hits are not seen, but each is good for a few seconds only.
+    /// When a caller asked last, by the wall clock in milliseconds. Hits are not recorded; one lasts a second at most.
     asked: i64,
     pub(super) ended: bool,
 }
@@ -55,30 +55,30 @@ struct InFlight<T: Value, E: Failure> {
 
 /// What a caller has to do.
 pub(super) enum Step<T: Value, E: Failure> {
-    Done(Result<Served<T>, E>),
-    Wait(Ticket<T, E>),
+    Done(Result<Cached<T>, E>),
+    Wait(Waiting<T, E>),
     /// Nobody has driven the flight for longer than a load may take: end it, then look again.
-    Overdue(Carried<T, E>),
+    Overdue(SharedFlight<T, E>),
 }
 
-pub(super) type Carried<T, E> = Arc<Flight<Outcome<T, E>>>;
+pub(super) type SharedFlight<T, E> = Arc<Flight<Outcome<T, E>>>;
 
-pub(super) struct Ticket<T: Value, E: Failure> {
-    flight: Carried<T, E>,
+pub(super) struct Waiting<T: Value, E: Failure> {
+    flight: SharedFlight<T, E>,
     /// How long to wait before the flight counts as abandoned.
-    patience: Duration,
-    /// It answers what the caller has asked for.
-    ours: bool,
-    /// The caller has started it.
-    launched: bool,
+    limit: Duration,
+    /// Its outcome is what the caller asked for.
+    answers: bool,
+    /// This caller started it.
+    started_here: bool,
 }
 
-/// What is left to be done for a flight once the lock is released.
-enum Errand<T: Value, E: Failure> {
-    Spawn(Carried<T, E>, Spawner),
-    /// There is no runtime to carry it; each caller that is served gives it a poll.
-    PassBy(Carried<T, E>),
-    Cancel(Carried<T, E>),
+/// What to do with a flight once the lock is released.
+enum FollowUp<T: Value, E: Failure> {
+    Spawn(SharedFlight<T, E>, Spawner),
+    /// There is no runtime to spawn it on: each caller polls it once in passing.
+    PollOnce(SharedFlight<T, E>),
+    Cancel(SharedFlight<T, E>),
 }
 
 /// What a caller asks for.
@@ -90,9 +90,9 @@ pub(super) enum Demand {
     Forced,
 }
 
-impl<T: Value, E: Failure> Inner<T, E> {
+impl<T: Value, E: Failure> Engine<T, E> {
     pub(super) fn new(setup: Arc<Setup>, load: Load<T, E>) -> Self {
-        let shared = Shared {
+        let shared = Locked {
             state: State::default(),
             flight: None,
             background: None,
@@ -107,44 +107,44 @@ impl<T: Value, E: Failure> Inner<T, E> {
         }
     }
 
-    pub(super) async fn obtain(self: &Arc<Self>, demand: Demand) -> Result<Served<T>, E> {
+    pub(super) async fn obtain(self: &Arc<Self>, demand: Demand) -> Result<Cached<T>, E> {
         let mut may_spawn = true;
         loop {
             let spawner = if may_spawn { Spawner::here() } else { None };
-            let ticket = match self.look(demand, spawner.as_ref()) {
+            let wait = match self.look(demand, spawner.as_ref()) {
                 Step::Done(result) => return result,
-                Step::Wait(ticket) => ticket,
-                Step::Overdue(flight) if self.give_up(&flight).await => continue,
+                Step::Wait(wait) => wait,
+                Step::Overdue(flight) if self.end_overdue(&flight).await => continue,
                 Step::Overdue(_) => return Err(E::timed_out(self.policy.load_timeout())),
             };
-            match self.wait(&ticket.flight, ticket.patience).await {
-                Some(End::Landed(outcome)) => {
+            match self.wait(&wait.flight, wait.limit).await {
+                Some(End::Done(outcome)) => {
                     // Whoever waited while the end came must not be served.
                     if lock(&self.shared).ended {
                         return Err(E::ended());
                     }
                     match outcome {
-                        Ok(value) if ticket.ours => return Ok(value),
+                        Ok(value) if wait.answers => return Ok(value),
                         Err((_, Some(value))) if demand == Demand::Fresh => return Ok(value),
-                        Err((error, _)) if ticket.ours => return Err(error),
-                        // It was not forced, and we are to force one.
+                        Err((error, _)) if wait.answers => return Err(error),
+                        // It was not forced, and this caller wants one that is.
                         _ => {}
                     }
                 }
-                // The runtime that was to carry it has dropped it. If that is the one we are on, we do without.
-                Some(End::Cancelled) => may_spawn &= !ticket.launched,
-                // A takeover is for a flight of somebody else's, whose runtime may be gone. Ours has had its time; starting
-                // over would never end where sleeps take no time.
-                None if self.give_up(&ticket.flight).await && !ticket.launched => {}
+                // Its runtime has dropped it. If that is the runtime of this caller, drive the next one without it.
+                Some(End::Cancelled) => may_spawn &= !wait.started_here,
+                // Take over from another caller, whose runtime may be gone. A flight of our own has had its time; to start
+                // over would loop for ever where sleeps take no time.
+                None if self.end_overdue(&wait.flight).await && !wait.started_here => {}
                 None => return Err(E::timed_out(self.policy.load_timeout())),
             }
         }
     }
 
-    /// `None`: the patience is at its end.
-    async fn wait(&self, flight: &Carried<T, E>, patience: Duration) -> Option<End<Outcome<T, E>>> {
+    /// `None`: the limit has passed.
+    async fn wait(&self, flight: &SharedFlight<T, E>, limit: Duration) -> Option<End<Outcome<T, E>>> {
         let wait = flight.wait();
-        let Some(sleep) = self.timer.after(patience) else {
+        let Some(sleep) = self.timer.after(limit) else {
             return Some(wait.await);
         };
         match select(wait, sleep).await {
@@ -155,7 +155,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
 
     /// Ends a flight that nobody drives. `false`: a poll of its load blocks its thread; nothing can end that, and a second
     /// load must not start beside it.
-    async fn give_up(&self, flight: &Carried<T, E>) -> bool {
+    async fn end_overdue(&self, flight: &SharedFlight<T, E>) -> bool {
         if flight.cancel() {
             return true;
         }
@@ -167,26 +167,26 @@ impl<T: Value, E: Failure> Inner<T, E> {
 
     pub(super) fn look(self: &Arc<Self>, demand: Demand, spawner: Option<&Spawner>) -> Step<T, E> {
         if let Some(spawner) = spawner {
-            self.keep_warm(spawner);
+            self.start_background(spawner);
         }
-        let (step, errand) = self.decide(demand, spawner);
+        let (step, follow_up) = self.decide(demand, spawner);
         // Outside of the lock: a runtime that is shut down drops the task, and with it the load, inside of `spawn`.
-        match errand {
-            Some(Errand::Spawn(flight, spawner)) => spawner.spawn(Driver::new(flight)),
-            Some(Errand::PassBy(flight)) => {
-                flight.pass_by();
+        match follow_up {
+            Some(FollowUp::Spawn(flight, spawner)) => spawner.spawn(Driver::new(flight)),
+            Some(FollowUp::PollOnce(flight)) => {
+                flight.poll_once();
                 if flight.is_over() && matches!(step, Step::Done(_)) {
-                    // What it brought home is for this caller, too. Another flight that is due is driven by the next.
+                    // Its result is for this caller, too. If another flight is due by now, the next caller polls it.
                     return self.decide(demand, None).0;
                 }
             }
-            Some(Errand::Cancel(flight)) => drop(flight.cancel()),
+            Some(FollowUp::Cancel(flight)) => drop(flight.cancel()),
             None => {}
         }
         step
     }
 
-    fn decide(self: &Arc<Self>, demand: Demand, spawner: Option<&Spawner>) -> (Step<T, E>, Option<Errand<T, E>>) {
+    fn decide(self: &Arc<Self>, demand: Demand, spawner: Option<&Spawner>) -> (Step<T, E>, Option<FollowUp<T, E>>) {
         let inside = Reentry::is_inside(self.id());
         let now = self.clock.now();
         let mut shared = lock(&self.shared);
@@ -194,8 +194,8 @@ impl<T: Value, E: Failure> Inner<T, E> {
         shared.decide(self, demand, now, inside, spawner)
     }
 
-    /// Starts a refresh that no caller has asked for, unless one is in the air, a failed one is being paused for, or there is no
-    /// value or no runtime.
+    /// Starts a refresh that no caller has asked for, unless one is under way, the cache backs off after a failure, or there is
+    /// no value or no runtime.
     #[cfg_attr(
         not(feature = "rt-tokio"),
         allow(dead_code, reason = "for the refresher, which is a task")
@@ -205,27 +205,27 @@ impl<T: Value, E: Failure> Inner<T, E> {
         let now = self.clock.now();
         let mut shared = lock(&self.shared);
         let may = !shared.ended && shared.flight.is_none() && shared.state.may_be_refreshed(now);
-        let errand = may.then(|| shared.start(self, Reason::Expiring, now, Some(&spawner)).1);
+        let follow_up = may.then(|| shared.start(self, Reason::Expiring, now, Some(&spawner)).1);
         drop(shared);
         // Outside of the lock, as for those who look.
-        if let Some(Some(Errand::Spawn(flight, spawner))) = errand {
+        if let Some(Some(FollowUp::Spawn(flight, spawner))) = follow_up {
             spawner.spawn(Driver::new(flight));
         }
         may
     }
 
-    pub(super) fn outlook(&self) -> Outlook {
+    pub(super) fn status(&self) -> CacheStatus {
         let now = self.clock.now();
         let shared = lock(&self.shared);
-        Outlook {
+        CacheStatus {
             asked: shared.asked,
             life: shared.state.life(now),
         }
     }
 
-    /// The load, from the call of the source to the landing; boxed, and not begun.
-    fn flight(self: &Arc<Self>, request: LoadRequest, has_driver: bool) -> Carried<T, E> {
-        let (inner, id, timer, timeout) = (
+    /// A load that has not begun: from the call of the source to the stored result.
+    fn flight(self: &Arc<Self>, request: LoadRequest, has_driver: bool) -> SharedFlight<T, E> {
+        let (engine, id, timer, timeout) = (
             Arc::downgrade(self),
             self.id(),
             self.timer.clone(),
@@ -243,15 +243,15 @@ impl<T: Value, E: Failure> Inner<T, E> {
                         Either::Right(_) => None,
                     },
                 };
-                // Before the landing: the next load may start with it.
+                // Before the result is stored: the next load may start at that moment.
                 drop_quietly(call);
                 let result = match result {
                     Some(Ok(result)) => result,
                     Some(Err(panic)) => Err(E::panicked(panic_message(panic))),
                     None => Err(E::timed_out(timeout)),
                 };
-                match inner.upgrade() {
-                    Some(inner) => inner.land(result),
+                match engine.upgrade() {
+                    Some(engine) => engine.finish(result),
                     None => Err((E::ended(), None)),
                 }
             }),
@@ -259,7 +259,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
         )
     }
 
-    fn land(&self, result: Result<Loaded<T>, E>) -> Outcome<T, E> {
+    fn finish(&self, result: Result<Loaded<T>, E>) -> Outcome<T, E> {
         let now = self.clock.now();
         let mut shared = lock(&self.shared);
         if shared.ended {
@@ -274,45 +274,45 @@ impl<T: Value, E: Failure> Inner<T, E> {
                     fresh_until: AtomicI64::new(i64::MIN),
                 });
                 if let Verdict::Serve(length) = shared.state.classify(&self.policy, now) {
-                    entry.open(now, length);
+                    entry.serve_hits_for(now, length);
                 }
                 let old = self.entry.swap(Some(Arc::clone(&entry)));
                 if let Some(old) = &old {
-                    old.close();
+                    old.stop_hits();
                 }
                 drop(shared);
                 drop(old);
-                return Ok(Served(entry));
+                return Ok(Cached(entry));
             }
             Ok(_) => E::expired_on_arrival(),
         };
         let serves = shared.state.failed(&error, &self.policy, now);
         let entry = self.entry.load();
         if let Some(entry) = entry.as_ref().filter(|_| !serves) {
-            entry.close();
+            entry.stop_hits();
         }
         drop(shared);
-        // It runs outside of what is caught of the load.
+        // The source's own code, outside of what the load's panics are caught by.
         drop(catch_unwind(AssertUnwindSafe(|| self.load.failed(&error))));
-        Err((error, entry.filter(|_| serves).map(Served)))
+        Err((error, entry.filter(|_| serves).map(Cached)))
     }
 
-    /// `judged` was found wanting. `false`: it is not the value at hand, or was invalidated before.
+    /// `judged` was rejected by whoever it was shown to. `false`: it is no longer current, or was invalidated before.
     pub(super) fn invalidate(&self, judged: &Arc<Entry<T>>) -> bool {
         let mut shared = lock(&self.shared);
         let is_current = self.entry.holds(judged);
         let invalidated = is_current && shared.state.invalidate(self.clock.now());
         if invalidated {
-            judged.close();
+            judged.stop_hits();
         }
         invalidated
     }
 
-    /// The value, good for `length` without another look. Under the lock.
+    /// The value, which hits may read for `length` without a full check. Under the lock.
     fn serve(&self, now: Now, length: Duration) -> Option<Step<T, E>> {
         let entry = self.entry.load()?;
-        entry.open(now, length);
-        Some(Step::Done(Ok(Served(entry))))
+        entry.serve_hits_for(now, length);
+        Some(Step::Done(Ok(Cached(entry))))
     }
 
     pub(super) fn end(&self) {
@@ -322,7 +322,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
         let (flight, background) = (shared.flight.take(), shared.background.take());
         let entry = self.entry.swap(None);
         if let Some(entry) = &entry {
-            entry.close();
+            entry.stop_hits();
         }
         drop(shared);
         drop(entry);
@@ -340,7 +340,7 @@ impl<T: Value, E: Failure> Inner<T, E> {
     }
 }
 
-impl<T: Value, E: Failure> Deref for Inner<T, E> {
+impl<T: Value, E: Failure> Deref for Engine<T, E> {
     type Target = Setup;
 
     fn deref(&self) -> &Setup {
@@ -348,44 +348,44 @@ impl<T: Value, E: Failure> Deref for Inner<T, E> {
     }
 }
 
-impl<T: Value, E: Failure> Drop for Inner<T, E> {
+impl<T: Value, E: Failure> Drop for Engine<T, E> {
     fn drop(&mut self) {
         self.end();
     }
 }
 
-impl<T: Value, E: Failure> Shared<T, E> {
+impl<T: Value, E: Failure> Locked<T, E> {
     fn decide(
         &mut self,
-        inner: &Arc<Inner<T, E>>,
+        engine: &Arc<Engine<T, E>>,
         demand: Demand,
         now: Now,
         inside: bool,
         spawner: Option<&Spawner>,
-    ) -> (Step<T, E>, Option<Errand<T, E>>) {
+    ) -> (Step<T, E>, Option<FollowUp<T, E>>) {
         if self.ended {
             return (Step::Done(Err(E::ended())), None);
         }
         if self.flight.as_ref().is_some_and(|current| current.flight.is_over()) {
             self.flight = None;
         }
-        let reason = match (demand, self.state.classify(&inner.policy, now)) {
+        let reason = match (demand, self.state.classify(&engine.policy, now)) {
             (Demand::Forced, _) => Reason::Forced,
             (Demand::Fresh, Verdict::Fail(error)) => return (Step::Done(Err(error)), None),
             (Demand::Fresh, Verdict::Mandatory(reason)) => reason,
-            (Demand::Fresh, Verdict::Serve(length)) => match inner.serve(now, length) {
+            (Demand::Fresh, Verdict::Serve(length)) => match engine.serve(now, length) {
                 Some(step) => return (step, None),
                 None => Reason::FirstUse,
             },
             (Demand::Fresh, Verdict::Advisory(length)) => {
-                let errand = self.advisory(inner, now, spawner);
-                let length = match errand {
-                    None | Some(Errand::Spawn(..)) => length,
-                    // A flight that callers drive has to be passed by each of them.
-                    Some(Errand::PassBy(_) | Errand::Cancel(_)) => Duration::ZERO,
+                let follow_up = self.advisory(engine, now, spawner);
+                let length = match follow_up {
+                    None | Some(FollowUp::Spawn(..)) => length,
+                    // A flight that callers drive needs a poll from each of them.
+                    Some(FollowUp::PollOnce(_) | FollowUp::Cancel(_)) => Duration::ZERO,
                 };
-                match inner.serve(now, length) {
-                    Some(step) => return (step, errand),
+                match engine.serve(now, length) {
+                    Some(step) => return (step, follow_up),
                     None => Reason::FirstUse,
                 }
             }
@@ -394,45 +394,50 @@ impl<T: Value, E: Failure> Shared<T, E> {
             return (Step::Done(Err(E::reentered())), None);
         }
         match &self.flight {
-            Some(current) if current.is_overdue(&inner.policy, now) => {
+            Some(current) if current.is_overdue(&engine.policy, now) => {
                 (Step::Overdue(Arc::clone(&current.flight)), None)
             }
-            Some(current) => (Step::Wait(current.ticket(&inner.policy, demand, now, false)), None),
+            Some(current) => (Step::Wait(current.waiting(&engine.policy, demand, now, false)), None),
             None => {
-                let (current, errand) = self.start(inner, reason, now, spawner);
-                (Step::Wait(current.ticket(&inner.policy, demand, now, true)), errand)
+                let (current, follow_up) = self.start(engine, reason, now, spawner);
+                (
+                    Step::Wait(current.waiting(&engine.policy, demand, now, true)),
+                    follow_up,
+                )
             }
         }
     }
 
-    /// Sees to it that a refresh is under way.
-    fn advisory(&mut self, inner: &Arc<Inner<T, E>>, now: Now, spawner: Option<&Spawner>) -> Option<Errand<T, E>> {
+    /// Makes sure that a refresh is under way.
+    fn advisory(&mut self, engine: &Arc<Engine<T, E>>, now: Now, spawner: Option<&Spawner>) -> Option<FollowUp<T, E>> {
         match &self.flight {
-            None => self.start(inner, Reason::Expiring, now, spawner).1,
-            Some(current) if current.is_overdue(&inner.policy, now) => {
-                Some(Errand::Cancel(Arc::clone(&current.flight)))
+            None => self.start(engine, Reason::Expiring, now, spawner).1,
+            Some(current) if current.is_overdue(&engine.policy, now) => {
+                Some(FollowUp::Cancel(Arc::clone(&current.flight)))
             }
-            Some(current) if current.flight.is_driven_by_callers() => Some(Errand::PassBy(Arc::clone(&current.flight))),
+            Some(current) if current.flight.is_driven_by_callers() => {
+                Some(FollowUp::PollOnce(Arc::clone(&current.flight)))
+            }
             Some(_) => None,
         }
     }
 
-    /// Reserves a flight. It is set going by the errand.
+    /// Reserves a flight; the follow-up sets it going.
     fn start(
         &mut self,
-        inner: &Arc<Inner<T, E>>,
+        engine: &Arc<Engine<T, E>>,
         reason: Reason,
         now: Now,
         spawner: Option<&Spawner>,
-    ) -> (&InFlight<T, E>, Option<Errand<T, E>>) {
+    ) -> (&InFlight<T, E>, Option<FollowUp<T, E>>) {
         let request = LoadRequest {
             reason,
             attempt: self.state.next_attempt(),
         };
-        let flight = inner.flight(request, spawner.is_some());
-        let errand = match spawner {
-            Some(spawner) => Errand::Spawn(Arc::clone(&flight), spawner.clone()),
-            None => Errand::PassBy(Arc::clone(&flight)),
+        let flight = engine.flight(request, spawner.is_some());
+        let follow_up = match spawner {
+            Some(spawner) => FollowUp::Spawn(Arc::clone(&flight), spawner.clone()),
+            None => FollowUp::PollOnce(Arc::clone(&flight)),
         };
         (
             self.flight.insert(Box::new(InFlight {
@@ -440,7 +445,7 @@ impl<T: Value, E: Failure> Shared<T, E> {
                 started: now,
                 reason,
             })),
-            Some(errand),
+            Some(follow_up),
         )
     }
 }
@@ -448,22 +453,22 @@ impl<T: Value, E: Failure> Shared<T, E> {
 impl<T: Value, E: Failure> InFlight<T, E> {
     /// A driven load ends within its own timeout; this one has had a tenth more.
     fn is_overdue(&self, policy: &RefreshPolicy, now: Now) -> bool {
-        self.patience(policy, now).is_zero()
+        self.limit(policy, now).is_zero()
     }
 
-    fn patience(&self, policy: &RefreshPolicy, now: Now) -> Duration {
+    fn limit(&self, policy: &RefreshPolicy, now: Now) -> Duration {
         let timeout = policy.load_timeout();
         timeout
             .saturating_add(timeout / 10)
             .saturating_sub(now.since(self.started))
     }
 
-    fn ticket(&self, policy: &RefreshPolicy, demand: Demand, now: Now, launched: bool) -> Ticket<T, E> {
-        Ticket {
+    fn waiting(&self, policy: &RefreshPolicy, demand: Demand, now: Now, started_here: bool) -> Waiting<T, E> {
+        Waiting {
             flight: Arc::clone(&self.flight),
-            patience: self.patience(policy, now),
-            ours: demand == Demand::Fresh || self.reason == Reason::Forced,
-            launched,
+            limit: self.limit(policy, now),
+            answers: demand == Demand::Fresh || self.reason == Reason::Forced,
+            started_here,
         }
     }
 }

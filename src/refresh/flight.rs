@@ -1,8 +1,8 @@
-//! One load that many wait for. It outlives its callers, and is driven by a task of its own or, where there is none, by
-//! those who wait.
+//! One load that many wait for (a single flight). It outlives its callers, and is driven by a task of its own or, where there
+//! is none, by those who wait.
 //!
-//! The load sits in the flight rather than in the task, so that whoever finds the task's runtime gone or standing still can
-//! really end it before starting another. The list of wakers is our own, so that a model checker sees all of the handshake.
+//! The load is kept in the flight, not in the task, so that a caller who finds the task's runtime gone or no longer driven can
+//! end the load before it starts another. The list of wakers is our own, so that the model checker sees all of it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,32 +16,32 @@ use futures_util::future::BoxFuture;
 use super::sync::{Mutex, lock};
 
 pub(super) struct Flight<O> {
-    cabin: Mutex<Cabin<O>>,
+    state: Mutex<FlightState<O>>,
 }
 
-struct Cabin<O> {
+struct FlightState<O> {
     load: Load<O>,
     end: Option<End<O>>,
-    pilot: Pilot,
+    driven_by: DrivenBy,
     waiters: BTreeMap<u64, Waker>,
     next_waiter: u64,
 }
 
 enum Load<O> {
-    Parked(BoxFuture<'static, O>),
-    /// Somebody is polling it or dropping it, outside of the lock.
-    Out {
+    Idle(BoxFuture<'static, O>),
+    /// Somebody is polling or dropping it, outside of the lock.
+    Polling {
         /// It was woken meanwhile.
         woken: bool,
-        /// It is to be dropped rather than parked again.
+        /// It is to be dropped instead of put back.
         cancelled: bool,
     },
     Gone,
 }
 
 /// Who polls the load.
-enum Pilot {
-    /// Those who wait, and those who pass by.
+enum DrivenBy {
+    /// Those who wait, and callers in passing.
     Callers,
     /// A [`Driver`]; its waker, once it has been polled.
     Task(Option<Waker>),
@@ -50,20 +50,24 @@ enum Pilot {
 /// How a flight ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End<O> {
-    Landed(O),
+    Done(O),
     /// The load was dropped unfinished; whoever waited may start another.
     Cancelled,
 }
 
 impl<O: Clone + Send + 'static> Flight<O> {
-    /// A flight whose load is polled by a [`Driver`], which has to be made and spawned, or else by its callers. Nothing runs
+    /// A flight whose load is polled by a [`Driver`], which the caller has to spawn, or else by its callers. Nothing runs
     /// before the first poll.
     pub(super) fn new(load: BoxFuture<'static, O>, has_driver: bool) -> Arc<Self> {
         Arc::new(Self {
-            cabin: Mutex::new(Cabin {
-                load: Load::Parked(load),
+            state: Mutex::new(FlightState {
+                load: Load::Idle(load),
                 end: None,
-                pilot: if has_driver { Pilot::Task(None) } else { Pilot::Callers },
+                driven_by: if has_driver {
+                    DrivenBy::Task(None)
+                } else {
+                    DrivenBy::Callers
+                },
                 waiters: BTreeMap::new(),
                 next_waiter: 0,
             }),
@@ -71,11 +75,11 @@ impl<O: Clone + Send + 'static> Flight<O> {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        lock(&self.cabin).end.is_some()
+        lock(&self.state).end.is_some()
     }
 
     pub(super) fn is_driven_by_callers(&self) -> bool {
-        matches!(lock(&self.cabin).pilot, Pilot::Callers)
+        matches!(lock(&self.state).driven_by, DrivenBy::Callers)
     }
 
     /// Waits for the end.
@@ -90,7 +94,7 @@ impl<O: Clone + Send + 'static> Flight<O> {
     }
 
     /// Gives a load that its callers drive one poll, for the benefit of others.
-    pub(super) fn pass_by(self: &Arc<Self>) {
+    pub(super) fn poll_once(self: &Arc<Self>) {
         if self.is_driven_by_callers() {
             self.poll_load_for_waiters();
         }
@@ -99,19 +103,19 @@ impl<O: Clone + Send + 'static> Flight<O> {
     /// Drops the load and tells all who wait. `false`: it is being polled at this moment (by a poll that blocks, most
     /// likely), and ends as soon as that returns.
     pub(super) fn cancel(&self) -> bool {
-        let mut cabin = lock(&self.cabin);
-        match std::mem::replace(&mut cabin.load, Load::Gone) {
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut state.load, Load::Gone) {
             Load::Gone => true,
-            Load::Out { woken, .. } => {
-                cabin.load = Load::Out { woken, cancelled: true };
+            Load::Polling { woken, .. } => {
+                state.load = Load::Polling { woken, cancelled: true };
                 false
             }
-            Load::Parked(load) => {
-                cabin.load = Load::Out {
+            Load::Idle(load) => {
+                state.load = Load::Polling {
                     woken: false,
                     cancelled: true,
                 };
-                drop(cabin);
+                drop(state);
                 // First the end of this load, then the news: two are never alive at once.
                 drop_quietly(load);
                 self.finish(End::Cancelled);
@@ -122,24 +126,24 @@ impl<O: Clone + Send + 'static> Flight<O> {
 
     /// Ends the flight with an outcome of the caller's, at once, even if its load is being polled at this moment.
     pub(super) fn end_with(&self, outcome: O) {
-        let mut cabin = lock(&self.cabin);
-        if cabin.end.is_none() {
-            cabin.end = Some(End::Landed(outcome));
+        let mut state = lock(&self.state);
+        if state.end.is_none() {
+            state.end = Some(End::Done(outcome));
         }
-        let wakers = cabin.take_wakers();
-        drop(cabin);
+        let wakers = state.take_wakers();
+        drop(state);
         wakers.into_iter().for_each(Waker::wake);
         self.cancel();
     }
 
     fn finish(&self, end: End<O>) {
-        let mut cabin = lock(&self.cabin);
-        cabin.load = Load::Gone;
-        if cabin.end.is_none() {
-            cabin.end = Some(end);
+        let mut state = lock(&self.state);
+        state.load = Load::Gone;
+        if state.end.is_none() {
+            state.end = Some(end);
         }
-        let wakers = cabin.take_wakers();
-        drop(cabin);
+        let wakers = state.take_wakers();
+        drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -150,68 +154,68 @@ impl<O: Clone + Send + 'static> Flight<O> {
 
     /// Polls the load once, unless somebody is at it.
     fn poll_load(&self, cx: &mut Context<'_>) {
-        let mut cabin = lock(&self.cabin);
+        let mut state = lock(&self.state);
         let load = match std::mem::replace(
-            &mut cabin.load,
-            Load::Out {
+            &mut state.load,
+            Load::Polling {
                 woken: false,
                 cancelled: false,
             },
         ) {
-            Load::Parked(load) => load,
+            Load::Idle(load) => load,
             other => {
-                cabin.load = other;
+                state.load = other;
                 return;
             }
         };
-        drop(cabin);
-        let mut turn = Turn {
+        drop(state);
+        let mut turn = PollGuard {
             flight: self,
             load: Some(load),
         };
         let Some(load) = &mut turn.load else { return };
         if let Poll::Ready(outcome) = load.as_mut().poll(cx) {
             turn.load = None;
-            self.finish(End::Landed(outcome));
+            self.finish(End::Done(outcome));
         }
     }
 
     /// Puts a load that is not done back into its place, or drops it if the flight was cancelled meanwhile.
-    fn park(&self, load: BoxFuture<'static, O>) {
-        let mut cabin = lock(&self.cabin);
-        match cabin.load {
-            Load::Out { cancelled: true, .. } | Load::Gone => {
-                drop(cabin);
+    fn put_back(&self, load: BoxFuture<'static, O>) {
+        let mut state = lock(&self.state);
+        match state.load {
+            Load::Polling { cancelled: true, .. } | Load::Gone => {
+                drop(state);
                 drop_quietly(load);
                 self.finish(End::Cancelled);
             }
-            Load::Out { woken, .. } => {
-                cabin.load = Load::Parked(load);
+            Load::Polling { woken, .. } => {
+                state.load = Load::Idle(load);
                 // Those who were woken during the poll found nothing to poll; they have to look again.
-                let wakers = if woken { cabin.take_wakers() } else { Vec::new() };
-                drop(cabin);
+                let wakers = if woken { state.take_wakers() } else { Vec::new() };
+                drop(state);
                 wakers.into_iter().for_each(Waker::wake);
             }
-            Load::Parked(_) => {}
+            Load::Idle(_) => {}
         }
     }
 
     fn load_woken(&self) {
-        let mut cabin = lock(&self.cabin);
-        if let Load::Out { woken, .. } = &mut cabin.load {
+        let mut state = lock(&self.state);
+        if let Load::Polling { woken, .. } = &mut state.load {
             *woken = true;
         }
-        let wakers = cabin.take_wakers();
-        drop(cabin);
+        let wakers = state.take_wakers();
+        drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-impl<O> Cabin<O> {
+impl<O> FlightState<O> {
     fn take_wakers(&mut self) -> Vec<Waker> {
-        let driver = match &mut self.pilot {
-            Pilot::Task(waker) => waker.take(),
-            Pilot::Callers => None,
+        let driver = match &mut self.driven_by {
+            DrivenBy::Task(waker) => waker.take(),
+            DrivenBy::Callers => None,
         };
         driver
             .into_iter()
@@ -221,19 +225,19 @@ impl<O> Cabin<O> {
 }
 
 /// One poll of the load. Should the poll itself panic (the load catches those of its source), the flight is cancelled.
-struct Turn<'a, O: Clone + Send + 'static> {
+struct PollGuard<'a, O: Clone + Send + 'static> {
     flight: &'a Flight<O>,
     load: Option<BoxFuture<'static, O>>,
 }
 
-impl<O: Clone + Send + 'static> Drop for Turn<'_, O> {
+impl<O: Clone + Send + 'static> Drop for PollGuard<'_, O> {
     fn drop(&mut self) {
         let Some(load) = self.load.take() else { return };
         if std::thread::panicking() {
             drop_quietly(load);
             self.flight.finish(End::Cancelled);
         } else {
-            self.flight.park(load);
+            self.flight.put_back(load);
         }
     }
 }
@@ -259,24 +263,24 @@ impl<O: Clone + Send + 'static> Future for Wait<'_, O> {
     type Output = End<O>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<O>> {
-        let mut cabin = lock(&self.flight.cabin);
-        if let Some(end) = &cabin.end {
+        let mut state = lock(&self.flight.state);
+        if let Some(end) = &state.end {
             return Poll::Ready(end.clone());
         }
-        let key = self.key.unwrap_or(cabin.next_waiter);
+        let key = self.key.unwrap_or(state.next_waiter);
         if self.key.is_none() {
-            cabin.next_waiter = key.wrapping_add(1);
+            state.next_waiter = key.wrapping_add(1);
             self.key = Some(key);
         }
-        let before = cabin.waiters.insert(key, cx.waker().clone());
-        let has_driver = matches!(cabin.pilot, Pilot::Task(_));
-        drop(cabin);
+        let before = state.waiters.insert(key, cx.waker().clone());
+        let has_driver = matches!(state.driven_by, DrivenBy::Task(_));
+        drop(state);
         drop(before);
         if has_driver {
             return Poll::Pending;
         }
         self.flight.poll_load_for_waiters();
-        lock(&self.flight.cabin).end.clone().map_or(Poll::Pending, Poll::Ready)
+        lock(&self.flight.state).end.clone().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -285,7 +289,7 @@ impl<O: Clone + Send + 'static> Drop for Wait<'_, O> {
         let Some(key) = self.key else { return };
         // A wake-up of the load that was meant for this caller has reached all the others, too. The waker may be the last
         // that keeps a task: it is dropped after the lock.
-        let waker = lock(&self.flight.cabin).waiters.remove(&key);
+        let waker = lock(&self.flight.state).waiters.remove(&key);
         drop(waker);
     }
 }
@@ -304,13 +308,13 @@ impl<O: Clone + Send + 'static> Future for Driver<O> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut cabin = lock(&self.0.cabin);
-        if cabin.end.is_some() {
+        let mut state = lock(&self.0.state);
+        if state.end.is_some() {
             return Poll::Ready(());
         }
         // Kept so that a flight that is ended by others does not leave this task behind for good.
-        let before = std::mem::replace(&mut cabin.pilot, Pilot::Task(Some(cx.waker().clone())));
-        drop(cabin);
+        let before = std::mem::replace(&mut state.driven_by, DrivenBy::Task(Some(cx.waker().clone())));
+        drop(state);
         drop(before);
         self.0.poll_load(cx);
         if self.0.is_over() {

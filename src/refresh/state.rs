@@ -34,7 +34,7 @@ pub(super) enum Verdict<E> {
 
 #[derive(Clone, Debug)]
 pub(super) struct State<E> {
-    value: Option<Held>,
+    value: Option<CachedValue>,
     /// Nothing is attempted before this, unless forced.
     pause: Option<Box<Pause<E>>>,
     /// Attempts that have failed since the last success.
@@ -44,7 +44,7 @@ pub(super) struct State<E> {
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct CachedValue {
     life: Option<Life>,
     invalidated: bool,
     /// A terminal refusal came after it: it is not served again.
@@ -96,7 +96,7 @@ impl<E> Default for State<E> {
     }
 }
 
-impl Held {
+impl CachedValue {
     fn remaining(&self, now: Now) -> Duration {
         self.life
             .as_ref()
@@ -186,7 +186,7 @@ impl<E: Failure> State<E> {
         }
         let life = expiry.map(|expiry| Life::new(expiry, policy.windows(expiry.remaining(now))));
         *self = Self {
-            value: Some(Held {
+            value: Some(CachedValue {
                 life,
                 invalidated: false,
                 withheld: false,

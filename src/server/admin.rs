@@ -1,14 +1,14 @@
 //! Looking after identities: who is who, merging, unlinking, forgetting.
 
-use std::fmt::Display;
 use std::time::SystemTime;
 
+use super::audit;
 use super::doctor::{self, Diagnosis};
 use super::policy::{self, Statement};
-use super::setup::{Setup, setup_methods};
-use super::{TokenVendor, audit};
+use super::setup::{ServiceSetup, setup_methods};
+use super::vending::TokenVendor;
 use crate::error::{Error, ErrorKind};
-use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
+use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::logins::Logins;
 use crate::service::signed::{IdentityRow, PAGE, SignedService};
 
@@ -38,7 +38,7 @@ pub struct IdentityAdmin {
 #[derive(Debug)]
 #[must_use]
 pub struct IdentityAdminBuilder {
-    setup: Setup,
+    setup: ServiceSetup,
     account_id: Option<String>,
 }
 
@@ -96,7 +96,7 @@ impl From<IdentityRow> for IdentityDetails {
     }
 }
 
-/// What [`IdentityAdmin::identities_of`] tells of a user.
+/// What [`IdentityAdmin::describe_user`] tells of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UserIdentity {
@@ -138,13 +138,12 @@ impl ForgetReport {
 
 impl IdentityAdmin {
     /// For the identity pool `pool_id`, which knows the backend as `provider_name`.
-    pub fn builder<P, N>(pool_id: P, provider_name: N) -> IdentityAdminBuilder
-    where
-        P: TryInto<IdentityPoolId, Error: Display>,
-        N: TryInto<DeveloperProviderName, Error: Display>,
-    {
+    pub fn builder(
+        pool_id: impl IntoId<IdentityPoolId>,
+        provider_name: impl IntoId<DeveloperProviderName>,
+    ) -> IdentityAdminBuilder {
         IdentityAdminBuilder {
-            setup: Setup::new(pool_id, provider_name),
+            setup: ServiceSetup::new(pool_id, provider_name),
             account_id: None,
         }
     }
@@ -210,7 +209,7 @@ impl IdentityAdmin {
     /// # Cancel safety
     ///
     /// Safe: nothing is changed.
-    pub async fn identities_of(&self, user: &DeveloperUserId) -> Result<Option<UserIdentity>, Error> {
+    pub async fn describe_user(&self, user: &DeveloperUserId) -> Result<Option<UserIdentity>, Error> {
         let Some(identity_id) = self.identity_of_user(user).await? else {
             return Ok(None);
         };
@@ -251,7 +250,7 @@ impl IdentityAdmin {
         if from == into {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "a user is to be merged with itself",
+                "a user cannot be merged with itself",
             ));
         }
         let result = self.service.merge(from, into).await;
@@ -297,7 +296,7 @@ impl IdentityAdmin {
             let what = if providers.is_empty() {
                 "no provider to unlink"
             } else {
-                "no login to prove it with"
+                "no login as proof"
             };
             return Err(Error::new(ErrorKind::Configuration, what));
         }
@@ -564,7 +563,7 @@ impl IdentityPages {
 fn endless(operation: &'static str) -> Error {
     Error::new(
         ErrorKind::InvalidResponse,
-        format!("{operation} answers the same page again and again"),
+        format!("{operation} returned the same page token twice"),
     )
 }
 

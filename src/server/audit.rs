@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::ids::{DeveloperUserId, IdentityId};
 
-use super::cache::Variant;
 use super::request::VendedToken;
+use super::token_cache::TokenOptions;
 
 /// The [`tracing`] target of the audit trail: one event at level `INFO` for each token, link and credentials vended or refused
 /// by a [`TokenVendor`](crate::TokenVendor), and for each change made by an [`IdentityAdmin`](crate::IdentityAdmin).
@@ -25,7 +25,7 @@ pub const AUDIT_TARGET: &str = "cognito_identity_pool::audit";
 pub(super) fn vend(
     operation: &'static str,
     user: &DeveloperUserId,
-    variant: &Variant,
+    options: &TokenOptions,
     cached: bool,
     result: &Result<VendedToken, Error>,
 ) {
@@ -35,8 +35,8 @@ pub(super) fn vend(
             operation,
             user = user.as_str(),
             identity = vended.identity_id().as_str(),
-            tags = ?variant.tags,
-            duration = variant.duration.as_secs(),
+            tags = ?options.tags,
+            duration = options.duration.as_secs(),
             cached,
             request_id = vended.request_id(),
             outcome = "ok",
@@ -45,8 +45,8 @@ pub(super) fn vend(
             target: AUDIT_TARGET,
             operation,
             user = user.as_str(),
-            tags = ?variant.tags,
-            duration = variant.duration.as_secs(),
+            tags = ?options.tags,
+            duration = options.duration.as_secs(),
             cached,
             request_id = error.request_id(),
             outcome = ?error.kind(),

@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::cache::{Cache, Variant};
 use super::guest_link::GuestClaims;
-use super::rate_limit::Bucket;
+use super::rate_limit::TokenBucket;
 use super::request::PrincipalTags;
-use super::setup::{Setup, setup_methods};
-use super::{Inner, TokenVendor};
+use super::setup::{ServiceSetup, setup_methods};
+use super::token_cache::{TokenCache, TokenOptions};
+use super::vending::{TokenVendor, VendorInner};
 use crate::clock::{Clock, Timer};
 use crate::error::Error;
 use crate::service::{IdentityService, sleep_impl, time_source};
@@ -19,7 +19,7 @@ use crate::token::TokenDuration;
 #[derive(Debug)]
 #[must_use]
 pub struct TokenVendorBuilder {
-    pub(super) setup: Setup,
+    pub(super) setup: ServiceSetup,
     duration: TokenDuration,
     capacity: usize,
     min_remaining: Duration,
@@ -31,7 +31,7 @@ pub struct TokenVendorBuilder {
 }
 
 impl TokenVendorBuilder {
-    pub(super) fn new(setup: Setup) -> Self {
+    pub(super) fn new(setup: ServiceSetup) -> Self {
         Self {
             setup,
             duration: TokenDuration::DEFAULT,
@@ -115,20 +115,20 @@ impl TokenVendorBuilder {
         let clock = Clock::new(time_source(Some(app)));
         let exchange = IdentityService::new(self.setup.pool()?, &self.setup.settings, Some(app))?;
         Ok(TokenVendor {
-            inner: Arc::new(Inner {
+            inner: Arc::new(VendorInner {
                 service,
                 exchange,
-                defaults: Variant {
+                defaults: TokenOptions {
                     duration: self.duration,
                     tags: PrincipalTags::new(),
                 },
-                cache: Cache::new(self.capacity),
+                cache: TokenCache::new(self.capacity),
                 min_remaining: self.min_remaining,
-                bucket: self.per_second.map(Bucket::new),
+                bucket: self.per_second.map(TokenBucket::new),
                 max_wait: self.max_wait,
                 personal_user_ids: self.personal_user_ids,
                 guest_claims: self.guest_claims,
-                denied: super::deny_list::Denied::default(),
+                denied: super::deny_list::DenyList::default(),
                 ready: Mutex::default(),
                 account_id: self.account_id,
                 settings: self.setup.settings.clone(),

@@ -8,19 +8,19 @@ use crate::ids::DeveloperUserId;
 
 /// Users who are denied for good, and users who are held while something is done to their identity.
 #[derive(Debug, Default)]
-pub(super) struct Denied(RwLock<HashMap<DeveloperUserId, Why>>);
+pub(super) struct DenyList(RwLock<HashMap<DeveloperUserId, DenyEntry>>);
 
 #[derive(Debug, Default)]
-struct Why {
+struct DenyEntry {
     denied: bool,
     holds: usize,
 }
 
-impl Denied {
+impl DenyList {
     pub(super) fn check(&self, user: &DeveloperUserId) -> Result<(), Error> {
         match self.0.read().unwrap_or_else(PoisonError::into_inner).get(user) {
             None => Ok(()),
-            Some(Why { denied: true, .. }) => Err(Error::new(ErrorKind::Denied, "the user is denied")),
+            Some(DenyEntry { denied: true, .. }) => Err(Error::new(ErrorKind::Denied, "the user is denied")),
             Some(_) => Err(Error::new(ErrorKind::Denied, "the user is being forgotten").retryable(true)),
         }
     }
@@ -41,7 +41,7 @@ impl Denied {
         self.change(user, |why| why.holds = why.holds.saturating_sub(1));
     }
 
-    fn change(&self, user: &DeveloperUserId, change: impl FnOnce(&mut Why)) {
+    fn change(&self, user: &DeveloperUserId, change: impl FnOnce(&mut DenyEntry)) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let why = all.entry(user.clone()).or_default();
         change(why);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::hmac_key::Key;
+use super::hmac_key::HmacKey;
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 
@@ -30,7 +30,7 @@ use crate::ids::{IdentityId, IdentityPoolId};
 #[derive(Clone)]
 #[must_use]
 pub struct GuestClaims {
-    key: Key,
+    key: HmacKey,
     lifetime: Duration,
     used: Arc<dyn UsedClaims>,
 }
@@ -50,9 +50,9 @@ impl GuestClaims {
     /// [`ErrorKind::Configuration`] for a shorter key.
     pub fn hmac_sha256(key: impl Into<SecretString>) -> Result<Self, Error> {
         Ok(Self {
-            key: Key::new(&key.into(), "the key of GuestClaims")?,
+            key: HmacKey::new(&key.into(), "the key of GuestClaims")?,
             lifetime: Duration::from_secs(600),
-            used: Arc::new(InMemory::default()),
+            used: Arc::new(MemoryUsedClaims::default()),
         })
     }
 
@@ -74,10 +74,13 @@ impl GuestClaims {
         guest: &IdentityId,
         client: &str,
         now: SystemTime,
-    ) -> Result<SecretString, Error> {
+    ) -> Result<GuestTicket, Error> {
         if client.is_empty() {
-            return Err(Error::new(ErrorKind::Configuration, "a guest claim for no client")
-                .with_hint("pass what the backend knows the client by, e.g. the id of its session"));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the client that a guest claim is for is empty",
+            )
+            .with_hint("pass what the backend knows the client by, e.g. the id of its session"));
         }
         check_region(pool, guest)?;
         let expires = seconds(now).saturating_add(self.lifetime.as_secs());
@@ -94,10 +97,10 @@ impl GuestClaims {
         pool: &IdentityPoolId,
         claim: &GuestClaim,
         now: SystemTime,
-    ) -> Result<Redeemed, Error> {
+    ) -> Result<RedeemedClaim, Error> {
         check_region(pool, &claim.guest)?;
         let ticket = base64_simd::URL_SAFE_NO_PAD
-            .decode_to_vec(claim.ticket.expose_secret())
+            .decode_to_vec(claim.ticket.expose())
             .ok()
             .filter(|ticket| ticket.len() == TICKET)
             .ok_or_else(|| refused("is not one of this backend's"))?;
@@ -118,21 +121,21 @@ impl GuestClaims {
         let id = base64_simd::URL_SAFE_NO_PAD.encode_to_string(nonce);
         let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(expires)).unwrap_or(now);
         match self.used.redeem(&id, expires_at, now).await {
-            Ok(true) => Ok(Redeemed { id }),
+            Ok(true) => Ok(RedeemedClaim { id }),
             Ok(false) => Err(refused("was used before")),
             Err(error) => Err(Error::from(error)),
         }
     }
 
     /// Makes a ticket usable again, after a failure that passes.
-    pub(super) async fn release(&self, redeemed: Redeemed) {
+    pub(super) async fn release(&self, redeemed: RedeemedClaim) {
         if let Err(error) = self.used.release(&redeemed.id).await {
             tracing::warn!(%error, "a guest claim stays used although nothing was linked");
         }
     }
 }
 
-pub(super) struct Redeemed {
+pub(super) struct RedeemedClaim {
     id: String,
 }
 
@@ -169,6 +172,43 @@ impl fmt::Debug for GuestClaims {
     }
 }
 
+/// A ticket for a guest, as [`TokenVendor::issue_guest_claim`](crate::TokenVendor::issue_guest_claim) issues it: a secret of the
+/// client's. `Debug` does not show it.
+///
+/// ```
+/// # use cognito_identity_pool::server::GuestTicket;
+/// fn body(ticket: &GuestTicket) -> String {
+///     format!(r#"{{"guestClaim":"{}"}}"#, ticket.expose())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct GuestTicket(SecretString);
+
+impl GuestTicket {
+    /// The ticket as text, for the response to the client that it is for, and nowhere else.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl From<String> for GuestTicket {
+    fn from(ticket: String) -> Self {
+        Self(ticket.into())
+    }
+}
+
+impl From<&str> for GuestTicket {
+    fn from(ticket: &str) -> Self {
+        Self(ticket.into())
+    }
+}
+
+impl fmt::Debug for GuestTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GuestTicket(<redacted>)")
+    }
+}
+
 /// A ticket that a client has sent back, with what it is checked against.
 ///
 /// ```
@@ -181,7 +221,7 @@ impl fmt::Debug for GuestClaims {
 /// ```
 #[derive(Clone)]
 pub struct GuestClaim {
-    ticket: SecretString,
+    ticket: GuestTicket,
     pub(super) guest: IdentityId,
     client: String,
 }
@@ -189,7 +229,7 @@ pub struct GuestClaim {
 impl GuestClaim {
     /// `ticket` and `guest` may come from the request. `client` is what the backend itself knows the caller by (the id of its
     /// session, say): the same as when the ticket was issued.
-    pub fn new(ticket: impl Into<SecretString>, guest: IdentityId, client: impl Into<String>) -> Self {
+    pub fn new(ticket: impl Into<GuestTicket>, guest: IdentityId, client: impl Into<String>) -> Self {
         Self {
             ticket: ticket.into(),
             guest,
@@ -234,15 +274,15 @@ pub trait UsedClaims: Send + Sync {
 
 /// What has been used in this process.
 #[derive(Default)]
-struct InMemory(Mutex<HashMap<String, SystemTime>>);
+struct MemoryUsedClaims(Mutex<HashMap<String, SystemTime>>);
 
-impl InMemory {
+impl MemoryUsedClaims {
     /// More live tickets than this are an attack. They are refused, not forgotten.
     const MOST: usize = 100_000;
 }
 
 #[async_trait]
-impl UsedClaims for InMemory {
+impl UsedClaims for MemoryUsedClaims {
     async fn redeem(&self, claim: &str, expires_at: SystemTime, now: SystemTime) -> Result<bool, BackendError> {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if used.len() >= Self::MOST || used.len() == used.capacity() {
@@ -287,14 +327,14 @@ mod tests {
         guest: IdentityId,
         client: &str,
         now: u64,
-    ) -> Result<Redeemed, Error> {
+    ) -> Result<RedeemedClaim, Error> {
         claims
             .redeem(&pool(), &GuestClaim::new(ticket, guest, client), at(now))
             .now_or_never()
             .unwrap()
     }
 
-    fn refusal(result: Result<Redeemed, Error>) -> String {
+    fn refusal(result: Result<RedeemedClaim, Error>) -> String {
         let error = result.err().unwrap();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ClaimRefused, false));
         error.to_string()
@@ -304,7 +344,7 @@ mod tests {
     fn a_ticket_serves_its_client_and_guest_once() {
         let claims = GuestClaims::hmac_sha256(KEY).unwrap();
         let ticket = claims.issue(&pool(), &guest('a'), "session-1", at(NOW)).unwrap();
-        let ticket = ticket.expose_secret();
+        let ticket = ticket.expose();
         assert!(refusal(redeem(&claims, ticket, guest('b'), "session-1", NOW)).contains("another guest"));
         assert!(refusal(redeem(&claims, ticket, guest('a'), "session-2", NOW)).contains("client"));
         assert!(redeem(&claims, ticket, guest('a'), "session-1", NOW).is_ok());
@@ -315,11 +355,11 @@ mod tests {
     fn a_ticket_lives_to_its_last_second_and_not_one_more() {
         let claims = GuestClaims::hmac_sha256(KEY).unwrap().lifetime(Duration::from_secs(60));
         let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
-        assert!(refusal(redeem(&claims, ticket.expose_secret(), guest('a'), "s", NOW + 60)).contains("expired"));
-        assert!(redeem(&claims, ticket.expose_secret(), guest('a'), "s", NOW + 59).is_ok());
+        assert!(refusal(redeem(&claims, ticket.expose(), guest('a'), "s", NOW + 60)).contains("expired"));
+        assert!(redeem(&claims, ticket.expose(), guest('a'), "s", NOW + 59).is_ok());
         // Issued while the clock was a year ahead.
         let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW + 31_536_000)).unwrap();
-        assert!(refusal(redeem(&claims, ticket.expose_secret(), guest('a'), "s", NOW)).contains("expired"));
+        assert!(refusal(redeem(&claims, ticket.expose(), guest('a'), "s", NOW)).contains("expired"));
     }
 
     #[test]
@@ -330,11 +370,11 @@ mod tests {
                 .lifetime(Duration::from_secs(set));
             let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
             assert!(
-                redeem(&claims, ticket.expose_secret(), guest('a'), "s", NOW + lives).is_err(),
+                redeem(&claims, ticket.expose(), guest('a'), "s", NOW + lives).is_err(),
                 "{set}"
             );
             assert!(
-                redeem(&claims, ticket.expose_secret(), guest('a'), "s", NOW + lives - 1).is_ok(),
+                redeem(&claims, ticket.expose(), guest('a'), "s", NOW + lives - 1).is_ok(),
                 "{set}"
             );
         }
@@ -344,9 +384,7 @@ mod tests {
     fn a_changed_ticket_is_forged_whichever_byte_was_changed() {
         let claims = GuestClaims::hmac_sha256(KEY).unwrap();
         let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
-        let bytes = base64_simd::URL_SAFE_NO_PAD
-            .decode_to_vec(ticket.expose_secret())
-            .unwrap();
+        let bytes = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(ticket.expose()).unwrap();
         for n in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[n] ^= 1;
@@ -357,16 +395,16 @@ mod tests {
             refusal(redeem(&claims, nonsense, guest('a'), "s", NOW));
         }
         let another = GuestClaims::hmac_sha256("another key of at least 32 bytes!").unwrap();
-        refusal(redeem(&another, ticket.expose_secret(), guest('a'), "s", NOW));
+        refusal(redeem(&another, ticket.expose(), guest('a'), "s", NOW));
     }
 
     #[test]
     fn a_released_ticket_serves_again() {
         let claims = GuestClaims::hmac_sha256(KEY).unwrap();
         let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
-        let redeemed = redeem(&claims, ticket.expose_secret(), guest('a'), "s", NOW).unwrap();
+        let redeemed = redeem(&claims, ticket.expose(), guest('a'), "s", NOW).unwrap();
         claims.release(redeemed).now_or_never().unwrap();
-        assert!(redeem(&claims, ticket.expose_secret(), guest('a'), "s", NOW).is_ok());
+        assert!(redeem(&claims, ticket.expose(), guest('a'), "s", NOW).is_ok());
     }
 
     #[test]
@@ -382,7 +420,7 @@ mod tests {
 
     #[test]
     fn used_tickets_are_forgotten_once_they_have_expired() {
-        let used = InMemory::default();
+        let used = MemoryUsedClaims::default();
         for n in 0..10_000 {
             let now = at(NOW + n);
             assert!(

@@ -10,9 +10,9 @@ use crate::error::{Error, ErrorKind};
 
 /// A key, kept as the state that it puts HMAC in. Wiped when dropped.
 #[derive(Clone)]
-pub(super) struct Key(Hmac<Sha256>);
+pub(super) struct HmacKey(Hmac<Sha256>);
 
-impl Key {
+impl HmacKey {
     /// Of at least 32 bytes. `what` is its name in the error.
     pub(super) fn new(secret: &SecretString, what: &str) -> Result<Self, Error> {
         let bytes = secret.expose_secret().as_bytes();
@@ -48,9 +48,9 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for HmacKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(<redacted>)")
+        f.write_str("HmacKey(<redacted>)")
     }
 }
 
@@ -58,8 +58,8 @@ impl fmt::Debug for Key {
 mod tests {
     use super::*;
 
-    fn key(secret: &str) -> Result<Key, Error> {
-        Key::new(&secret.into(), "the key")
+    fn key(secret: &str) -> Result<HmacKey, Error> {
+        HmacKey::new(&secret.into(), "the key")
     }
 
     #[test]

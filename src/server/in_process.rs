@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use aws_types::SdkConfig;
 
-use super::cache::Variant;
+use super::audit;
 use super::request::PrincipalTags;
-use super::{TokenVendor, audit};
+use super::token_cache::TokenOptions;
+use super::vending::TokenVendor;
 use crate::developer::DeveloperIdentity;
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
@@ -24,25 +25,28 @@ impl TokenVendor {
         patience: Duration,
     ) -> Result<DeveloperIdentity, Error> {
         let inner = &self.inner;
-        let variant = Variant {
+        let options = TokenOptions {
             duration: duration.unwrap_or(inner.defaults.duration),
             tags: tags.clone(),
         };
         let vend = async {
             inner.admit(user)?;
             inner.wait_for_turn(patience).await?;
-            let vended = inner.ask_now(user, &variant, None, None).await;
+            let vended = inner.ask_now(user, &options, None, None).await;
             // Whoever was denied meanwhile gets nothing.
             inner.denied.check(user)?;
             vended
         };
         let result = vend.await;
-        audit::vend("vend_in_process", user, &variant, false, &result);
+        audit::vend("vend_in_process", user, &options, false, &result);
         Ok(result?.identity().clone())
     }
 
     pub(crate) fn requests_per_second(&self) -> Option<NonZeroU32> {
-        self.inner.bucket.as_ref().map(super::rate_limit::Bucket::per_second)
+        self.inner
+            .bucket
+            .as_ref()
+            .map(super::rate_limit::TokenBucket::per_second)
     }
 
     /// How the vendor reaches AWS.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::ids::IdentityPoolId;
+use crate::ids::{IdentityPoolId, Partition};
 
 /// One statement: its id, the operations, and whether IAM can restrict them to the pool. The two that it cannot,
 /// `DescribeIdentity` and `DeleteIdentities`, name identities, and the service authorization reference lists no resource type
@@ -33,7 +33,7 @@ pub(super) fn document(pool: &IdentityPoolId, account_id: Option<&str>, statemen
     let account = account_id.unwrap_or("*");
     let arn = format!(
         "arn:{}:cognito-identity:{region}:{account}:identitypool/{pool}",
-        partition(region)
+        Partition::of(region).name
     );
     let statement = statements.iter().map(|statement| Allow {
         sid: statement.sid,
@@ -51,23 +51,6 @@ pub(super) fn document(pool: &IdentityPoolId, account_id: Option<&str>, statemen
     };
     // Strings alone: there is nothing in it that could not be written.
     serde_json::to_string_pretty(&document).unwrap_or_default()
-}
-
-fn partition(region: &str) -> &'static str {
-    const PARTITIONS: [(&str, &str); 8] = [
-        ("cn-", "aws-cn"),
-        ("us-gov-", "aws-us-gov"),
-        ("us-isob-", "aws-iso-b"),
-        ("us-isof-", "aws-iso-f"),
-        ("us-iso-", "aws-iso"),
-        ("eu-isoe-", "aws-iso-e"),
-        ("eusc-", "aws-eusc"),
-        ("", "aws"),
-    ];
-    PARTITIONS
-        .iter()
-        .find(|(prefix, _)| region.starts_with(prefix))
-        .map_or("aws", |(_, partition)| partition)
 }
 
 #[cfg(test)]
@@ -110,18 +93,5 @@ mod tests {
             })
         );
         assert!(document(&pool, None, &statements).contains("cn-north-1:*:identitypool/"));
-    }
-
-    #[test]
-    fn every_region_is_in_its_partition() {
-        for (region, expected) in [
-            ("us-east-1", "aws"),
-            ("us-gov-west-1", "aws-us-gov"),
-            ("us-iso-east-1", "aws-iso"),
-            ("us-isob-east-1", "aws-iso-b"),
-            ("eusc-de-east-1", "aws-eusc"),
-        ] {
-            assert_eq!(partition(region), expected);
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 ///
 /// Kept as the one moment at which the bucket will be full again (GCRA), so that there is nothing to refill.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     interval: u64,
     depth: u64,
     state: Mutex<State>,
@@ -25,7 +25,7 @@ struct State {
     last: u64,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub(super) fn new(per_second: NonZeroU32) -> Self {
         let interval = 1_000_000_000 / u64::from(per_second.get());
         Self {
@@ -77,8 +77,8 @@ fn nanos(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn bucket(per_second: u32) -> Bucket {
-        Bucket::new(NonZeroU32::new(per_second).unwrap())
+    fn bucket(per_second: u32) -> TokenBucket {
+        TokenBucket::new(NonZeroU32::new(per_second).unwrap())
     }
 
     const NOW: Duration = Duration::from_secs(1_000_000);

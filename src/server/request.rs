@@ -77,7 +77,7 @@ impl PrincipalTags {
     fn checked(mut tags: Vec<(String, String)>) -> Result<Self, Error> {
         let refused = |message: String| Err(Error::new(ErrorKind::Configuration, message));
         if tags.len() > Self::MAX {
-            return refused(format!("{} principal tags: the service takes at most 50", tags.len()));
+            return refused(format!("{} principal tags: at most 50 are allowed", tags.len()));
         }
         let mut seen = HashSet::new();
         for (key, value) in &tags {
@@ -91,7 +91,7 @@ impl PrincipalTags {
                 }
                 if !text.chars().all(is_tag_char) {
                     return refused(format!(
-                        "principal tag `{key}`: its {what} may have letters, digits, spaces and _ . : / = + - @ only"
+                        "principal tag `{key}`: its {what} may contain only letters, digits, spaces and _ . : / = + - @"
                     ));
                 }
             }
@@ -101,7 +101,7 @@ impl PrincipalTags {
             }
             if !seen.insert(folded) {
                 return refused(format!(
-                    "principal tag `{key}`: it is there twice (STS ignores case in tag keys)"
+                    "principal tag `{key}`: the key occurs twice (STS ignores case in tag keys)"
                 ));
             }
         }
@@ -204,12 +204,12 @@ impl VendRequest {
 /// `Debug` does not show the token; [`expose`](Self::expose) is the one way to make it text.
 #[derive(Debug, Clone)]
 pub struct VendedToken {
-    inner: Arc<Inner>,
+    inner: Arc<VendedInner>,
     replaces: Option<IdentityId>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct VendedInner {
     identity: DeveloperIdentity,
     expires_at: SystemTime,
     life: Duration,
@@ -220,20 +220,17 @@ impl VendedToken {
     /// `now` is when the answer came, by the local clock.
     pub(super) fn new(answer: DeveloperToken, asked_for: TokenDuration, now: SystemTime) -> Self {
         // By the server's own clock, which issued it just now.
-        let life = answer
-            .claims
-            .as_ref()
-            .and_then(|claims| u64::try_from(claims.exp?.checked_sub(claims.iat?)?).ok());
+        let claims = answer.token.unverified_claims();
+        let life = claims.and_then(|claims| u64::try_from(claims.exp?.checked_sub(claims.iat?)?).ok());
         let life = Duration::from_secs(
             life.unwrap_or_else(|| asked_for.as_secs())
                 .min(TokenDuration::MAX.as_secs()),
         );
-        let expires_at = answer
-            .claims
+        let expires_at = claims
             .and_then(|claims| claims.expires_at())
             .or_else(|| now.checked_add(life));
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(VendedInner {
                 identity: DeveloperIdentity::new(answer.identity_id, answer.token),
                 expires_at: expires_at.unwrap_or(now),
                 life,
@@ -288,7 +285,7 @@ impl VendedToken {
     ///
     /// `expiresAt` is in seconds since 1970-01-01 UTC. [`DeveloperIdentity`] reads it.
     pub fn expose(&self) -> impl Serialize + use<> {
-        struct Exposed(Arc<Inner>);
+        struct Exposed(Arc<VendedInner>);
 
         impl Serialize for Exposed {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -299,7 +296,7 @@ impl VendedToken {
                     token: &'a str,
                     expires_at: u64,
                 }
-                let Inner {
+                let VendedInner {
                     identity, expires_at, ..
                 } = &*self.0;
                 let wire = Wire {
@@ -389,7 +386,6 @@ mod tests {
         let token = OpenIdToken::new(token).unwrap();
         let answer = DeveloperToken {
             identity_id: IdentityId::new(ID).unwrap(),
-            claims: token.unverified_claims(),
             token,
             request_id: None,
         };

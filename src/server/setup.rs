@@ -1,32 +1,26 @@
 //! What a vendor and an administration are built from.
 
-use std::fmt::Display;
-
 use aws_types::SdkConfig;
 
 use crate::error::{Error, ErrorKind};
-use crate::ids::{DeveloperProviderName, IdentityPoolId};
+use crate::ids::{DeveloperProviderName, IdentityPoolId, IntoId};
 use crate::service::ServiceSettings;
 use crate::service::signed::SignedService;
 
 /// Pool, provider name and how to reach the service; what is wrong with any of them is told by `build`.
 #[derive(Debug)]
-pub(super) struct Setup {
+pub(super) struct ServiceSetup {
     pool: Result<IdentityPoolId, Error>,
     provider: Result<DeveloperProviderName, Error>,
     pub(super) app: Option<SdkConfig>,
     pub(super) settings: ServiceSettings,
 }
 
-impl Setup {
-    pub(super) fn new<P, N>(pool: P, provider: N) -> Self
-    where
-        P: TryInto<IdentityPoolId, Error: Display>,
-        N: TryInto<DeveloperProviderName, Error: Display>,
-    {
+impl ServiceSetup {
+    pub(super) fn new(pool: impl IntoId<IdentityPoolId>, provider: impl IntoId<DeveloperProviderName>) -> Self {
         Self {
-            pool: pool.try_into().map_err(|error| wrong(&error)),
-            provider: provider.try_into().map_err(|error| wrong(&error)),
+            pool: pool.into_id().map_err(Error::from),
+            provider: provider.into_id().map_err(Error::from),
             app: None,
             settings: ServiceSettings::default(),
         }
@@ -38,7 +32,7 @@ impl Setup {
 
     pub(super) fn app(&self) -> Result<&SdkConfig, Error> {
         self.app.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "there is no SdkConfig")
+            Error::new(ErrorKind::Configuration, "no SdkConfig was given")
                 .with_hint("call `.configure(&config)` with the config of `aws_config::load_defaults(…)`: vending is signed with its credentials")
         })
     }
@@ -46,10 +40,6 @@ impl Setup {
     pub(super) fn service(&self) -> Result<SignedService, Error> {
         SignedService::new(self.pool.clone()?, self.provider.clone()?, &self.settings, self.app()?)
     }
-}
-
-fn wrong(error: &impl Display) -> Error {
-    Error::new(ErrorKind::Configuration, error.to_string())
 }
 
 /// The setters that all builders of this room have.

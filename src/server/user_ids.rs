@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use serde::de::IgnoredAny;
 
-use super::hmac_key::Key;
+use super::hmac_key::HmacKey;
 use crate::error::{Error, ErrorKind};
 use crate::ids::DeveloperUserId;
 
@@ -21,7 +21,7 @@ use crate::ids::DeveloperUserId;
 /// ```
 #[derive(Debug, Clone)]
 pub struct UserIds {
-    key: Key,
+    key: HmacKey,
 }
 
 impl UserIds {
@@ -35,7 +35,7 @@ impl UserIds {
     /// [`ErrorKind::Configuration`] for a shorter key.
     pub fn hmac_sha256(key: impl Into<SecretString>) -> Result<Self, Error> {
         Ok(Self {
-            key: Key::new(&key.into(), "the key of UserIds")?,
+            key: HmacKey::new(&key.into(), "the key of UserIds")?,
         })
     }
 

@@ -3,7 +3,6 @@
 mod keys;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +13,7 @@ use zeroize::Zeroizing;
 use self::keys::KeySet;
 use crate::clock::Clock;
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
-use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
+use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::service::http::{Fetch, is_private};
 use crate::service::time_source;
 use crate::token::check_token;
@@ -46,11 +45,11 @@ use crate::token::check_token;
 /// A token is good until it expires, whatever becomes of the user: for what must end at once, ask a record of your own.
 #[derive(Debug, Clone)]
 pub struct TokenVerifier {
-    inner: Arc<Inner>,
+    inner: Arc<VerifierInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct VerifierInner {
     pool: IdentityPoolId,
     provider: DeveloperProviderName,
     issuer: String,
@@ -117,7 +116,7 @@ impl TokenVerifierBuilder {
         let app = self.app.as_ref();
         let clock = Clock::new(time_source(app));
         Ok(TokenVerifier {
-            inner: Arc::new(Inner {
+            inner: Arc::new(VerifierInner {
                 pool,
                 provider,
                 issuer: format!("https://{host}"),
@@ -132,12 +131,14 @@ impl TokenVerifierBuilder {
 fn check_uri(uri: &str) -> Result<(), Error> {
     let refused = |message: String| Err(Error::new(ErrorKind::Configuration, message));
     let Ok(parsed) = uri.parse::<http::Uri>() else {
-        return refused(format!("`{uri}` is no URL"));
+        return refused(format!("`{uri}` is not a URL"));
     };
     if is_private(&parsed) {
         Ok(())
     } else {
-        refused(format!("`{uri}`: keys are fetched by https, or from this machine"))
+        refused(format!(
+            "`{uri}`: keys must come from an https URL, or from this machine"
+        ))
     }
 }
 
@@ -211,15 +212,13 @@ impl TokenVerifier {
     /// A verifier for tokens of the identity pool `pool_id` that the backend known as `provider_name` has vended.
     ///
     /// Takes typed ids, or text that [`build`](TokenVerifierBuilder::build) checks.
-    pub fn builder<P, N>(pool_id: P, provider_name: N) -> TokenVerifierBuilder
-    where
-        P: TryInto<IdentityPoolId, Error: Display>,
-        N: TryInto<DeveloperProviderName, Error: Display>,
-    {
-        let wrong = |error: String| Error::new(ErrorKind::Configuration, error);
+    pub fn builder(
+        pool_id: impl IntoId<IdentityPoolId>,
+        provider_name: impl IntoId<DeveloperProviderName>,
+    ) -> TokenVerifierBuilder {
         TokenVerifierBuilder {
-            pool: pool_id.try_into().map_err(|error| wrong(error.to_string())),
-            provider: provider_name.try_into().map_err(|error| wrong(error.to_string())),
+            pool: pool_id.into_id().map_err(Error::from),
+            provider: provider_name.into_id().map_err(Error::from),
             app: None,
             issuer_host: None,
             jwks_uri: None,
@@ -241,13 +240,13 @@ impl TokenVerifier {
     pub async fn verify(&self, token: &str) -> Result<VerifiedToken, Error> {
         let inner = &*self.inner;
         if check_token(token).is_err() {
-            return Err(refused(CauseKind::WrongTokenKind, "it is no token at all"));
+            return Err(refused(CauseKind::WrongTokenKind, "it is not a token"));
         }
         let Some((message, signature)) = token.rsplit_once('.') else {
-            return Err(refused(CauseKind::WrongTokenKind, "it is no JWT"));
+            return Err(refused(CauseKind::WrongTokenKind, "it is not a JWT"));
         };
         let Some((header, payload)) = message.split_once('.') else {
-            return Err(refused(CauseKind::WrongTokenKind, "it is no JWT"));
+            return Err(refused(CauseKind::WrongTokenKind, "it is not a JWT"));
         };
         let header = decode(header)?;
         let header: Header<'_> = serde_json::from_slice(&header)
@@ -266,7 +265,7 @@ impl TokenVerifier {
         })?;
         let signature = decode(signature)?;
         key.verify_sig(message.as_bytes(), &signature)
-            .map_err(|_| refused(CauseKind::SignatureNotVerified, "its signature does not hold"))?;
+            .map_err(|_| refused(CauseKind::SignatureNotVerified, "its signature is wrong"))?;
         let payload = decode(payload)?;
         let claims: Claims = serde_json::from_slice(&payload)
             .map_err(|_| refused(CauseKind::WrongTokenKind, "it lacks claims that Cognito's tokens have"))?;
@@ -274,17 +273,17 @@ impl TokenVerifier {
     }
 }
 
-impl Inner {
+impl VerifierInner {
     /// What a token with a good signature has to be beyond that.
     fn check(&self, claims: Claims) -> Result<VerifiedToken, Error> {
         if claims.iss != self.issuer {
-            return Err(refused(CauseKind::WrongTokenKind, "another issuer has issued it"));
+            return Err(refused(CauseKind::WrongTokenKind, "it has another issuer"));
         }
         if claims.aud != self.pool.as_str() {
             return Err(refused(CauseKind::WrongPool, "it is for another identity pool"));
         }
         let (Some(expires_at), Some(issued_at)) = (moment(claims.exp), moment(claims.iat)) else {
-            return Err(refused(CauseKind::WrongTokenKind, "its times are none"));
+            return Err(refused(CauseKind::WrongTokenKind, "its `iat` or `exp` is not a time"));
         };
         let now = self.clock.now().system_time();
         if expires_at.checked_add(self.leeway).is_none_or(|end| end <= now) {
@@ -307,7 +306,12 @@ impl Inner {
         let identity_id = IdentityId::new(claims.sub)
             .ok()
             .filter(|id| id.region() == self.pool.region())
-            .ok_or_else(|| refused(CauseKind::WrongIdentity, "its subject is no identity of the pool"))?;
+            .ok_or_else(|| {
+                refused(
+                    CauseKind::WrongIdentity,
+                    "its subject is not an identity of the pool's region",
+                )
+            })?;
         let tags = claims.tags.principal_tags.into_iter();
         Ok(VerifiedToken {
             identity_id,
@@ -332,7 +336,7 @@ fn decode(part: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     base64_simd::URL_SAFE_NO_PAD
         .decode_to_vec(part)
         .map(Zeroizing::new)
-        .map_err(|_| refused(CauseKind::WrongTokenKind, "it is no JWT"))
+        .map_err(|_| refused(CauseKind::WrongTokenKind, "it is not a JWT"))
 }
 
 fn refused(cause: CauseKind, why: &str) -> Error {

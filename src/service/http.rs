@@ -154,7 +154,7 @@ impl Fetch {
     pub(crate) async fn get(&self, longest: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
         match self.http.within(Self::TIMEOUT, self.fetch(longest)).await {
             Ok(fetched) => fetched,
-            Err(Unanswered::NoRuntime) => Err(Error::new(ErrorKind::Runtime, "there is no runtime to wait with")),
+            Err(Unanswered::NoRuntime) => Err(Error::new(ErrorKind::Runtime, "there is no async runtime to wait with")),
             Err(Unanswered::Late) => Err(Error::new(
                 ErrorKind::Timeout,
                 format!("{} did not answer within 5 s", self.url),
@@ -165,7 +165,7 @@ impl Fetch {
     async fn fetch(&self, longest: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut request = HttpRequest::empty();
         request.set_uri(self.url.as_str()).map_err(|error| {
-            Error::new(ErrorKind::Configuration, format!("{} is no URL", self.url)).caused_by(&error)
+            Error::new(ErrorKind::Configuration, format!("{} is not a valid URL", self.url)).caused_by(&error)
         })?;
         request.headers_mut().insert("accept", "application/json");
         let response = self.http.send(request).await.map_err(|error| {

@@ -7,16 +7,9 @@ mod tests;
 
 use std::time::{Duration, SystemTime};
 
-use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
-use aws_smithy_runtime_api::client::retries::classifiers::{
-    ClassifyRetry, RetryAction, RetryClassifierPriority, RetryReason,
-};
-use aws_smithy_types::retry::ErrorKind as RetryKind;
-
-use super::explain::{Finding, findings};
+use super::facts::{Facts, Finding, LoginClaims, findings};
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
-use crate::ids::{IdentityId, IdentityPoolId};
-use crate::token::TokenClaims;
+use crate::ids::IdentityPoolId;
 use table::{Row, lookup};
 
 /// The operation of STS that the classic flow uses: its refusals have rows of their own.
@@ -63,57 +56,6 @@ impl From<Error> for Refused {
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         refused.error
-    }
-}
-
-/// What is known locally about a request that was refused.
-pub(crate) struct Facts<'a> {
-    pub(super) logins: Vec<Shown>,
-    pub(super) identity_id: Option<&'a IdentityId>,
-    /// The region that is asked, where it is known to be another than the pool's.
-    pub(super) region: Option<&'a str>,
-    pub(super) now: SystemTime,
-}
-
-/// An entry of a logins map, without the token.
-pub(super) struct Shown {
-    pub(super) provider: String,
-    /// `None` if the token is no JWT.
-    pub(super) claims: Option<TokenClaims>,
-    pub(super) empty: bool,
-}
-
-impl<'a> Facts<'a> {
-    pub(crate) fn new(logins: Vec<(&str, &str)>, identity_id: Option<&'a IdentityId>, now: SystemTime) -> Self {
-        Self::of(logins, identity_id, now)
-    }
-
-    pub(super) fn of<P: AsRef<str>, T: AsRef<str>>(
-        logins: impl IntoIterator<Item = (P, T)>,
-        identity_id: Option<&'a IdentityId>,
-        now: SystemTime,
-    ) -> Self {
-        let shown = |(provider, token): (P, T)| Shown {
-            provider: provider.as_ref().to_owned(),
-            claims: TokenClaims::peek(token.as_ref()),
-            empty: token.as_ref().trim().is_empty(),
-        };
-        Self {
-            logins: logins.into_iter().map(shown).collect(),
-            identity_id,
-            region: None,
-            now,
-        }
-    }
-
-    pub(crate) fn none(now: SystemTime) -> Self {
-        Self::new(Vec::new(), None, now)
-    }
-
-    /// The region that the client asks, if it is set apart from the pool's.
-    pub(crate) fn in_region(mut self, region: Option<&'a str>) -> Self {
-        self.region = region;
-        self
     }
 }
 
@@ -171,12 +113,12 @@ fn sharpen(row: &mut Row, code: Option<&str>, facts: &Facts<'_>, found: &[Findin
             if facts.identity_id.is_some() {
                 row.kind = ErrorKind::IdentityNotFound;
                 row.remedy = Remedy::NewIdentity;
-                row.meaning = "the identity does not exist (any more)";
+                row.meaning = "the identity does not exist, or no longer exists";
                 row.causes = &[(CauseKind::IdentityDeleted, "the service does not find it")];
             } else {
                 row.kind = ErrorKind::Configuration;
-                row.meaning = "the identity pool, or what it was asked for, does not exist";
-                row.hint = "check the pool id, and that the region is the pool's";
+                row.meaning = "the identity pool does not exist, or what was asked of it does not";
+                row.hint = "check the pool id, and that the region is that of the pool";
             }
         }
         // A guest has no login that could be the wrong one, and its id is all there is of it.
@@ -197,15 +139,14 @@ fn sharpen(row: &mut Row, code: Option<&str>, facts: &Facts<'_>, found: &[Findin
             row.kind = ErrorKind::Configuration;
             row.remedy = Remedy::None;
         }
-        // Cognito that cannot verify what it issued itself has trouble of its own: what is still valid is served on.
+        // If Cognito cannot verify what it issued itself, the fault is its own: valid credentials stay in use.
         Remedy::NewToken
             if row
                 .causes
                 .iter()
                 .any(|(kind, _)| *kind == CauseKind::SignatureNotVerified) =>
         {
-            let issued_by_cognito = |shown: &Shown| shown.claims.as_ref()?.cognito_issuer_host().map(drop);
-            row.passes = facts.logins.iter().any(|shown| issued_by_cognito(shown).is_some());
+            row.passes = facts.logins.iter().any(LoginClaims::is_issued_by_cognito);
         }
         _ => {}
     }
@@ -272,7 +213,7 @@ fn clock_findings(row: &Row, message: &str, now: SystemTime) -> Vec<Finding> {
     if let Some((apart, how)) = apart.filter(|(apart, _)| *apart > Duration::from_secs(60)) {
         found.push(Finding::sure(
             CauseKind::ClockSkew,
-            format!("this clock is {} s {how} the service's", apart.as_secs()),
+            format!("the local clock is {} s {how} the service's", apart.as_secs()),
         ));
     }
     found
@@ -302,69 +243,4 @@ fn refused_members(code: Option<&str>, message: &str) -> Vec<&'static str> {
         .into_iter()
         .filter(|member| message.contains(&format!(" at '{member}' failed to satisfy constraint")))
         .collect()
-}
-
-/// Tells the SDK which refusals pass that it does not retry by itself (`ExternalServiceException`,
-/// `ConcurrentModificationException`, STS that could not fetch a key), and that `LimitExceededException`, which it takes for
-/// throttling, does not.
-#[derive(Debug)]
-pub(crate) struct WhatPasses;
-
-impl ClassifyRetry for WhatPasses {
-    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let Some((code, message)) = said(context) else {
-            return RetryAction::NoActionIndicated;
-        };
-        let passes = match &*code {
-            "LimitExceededException" => return RetryAction::RetryForbidden,
-            "ExternalServiceException" | "ConcurrentModificationException" => true,
-            "InvalidIdentityToken" => message.starts_with("Couldn't retrieve verification key"),
-            _ => false,
-        };
-        if !passes {
-            return RetryAction::NoActionIndicated;
-        }
-        RetryAction::RetryIndicated(RetryReason::RetryableError {
-            kind: RetryKind::ServerError,
-            retry_after: None,
-        })
-    }
-
-    fn name(&self) -> &'static str {
-        "Cognito identity refusals"
-    }
-
-    fn priority(&self) -> RetryClassifierPriority {
-        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
-    }
-}
-
-/// Type and message of an error response. They are read from the response itself: the SDK's errors are of another type for each
-/// operation, and those that are modelled do not tell their code through their sources.
-fn said(context: &InterceptorContext) -> Option<(String, String)> {
-    context.output_or_error()?.err()?.as_operation_error()?;
-    let response = context.response()?;
-    let body = response
-        .body()
-        .bytes()
-        .and_then(|body| std::str::from_utf8(body).ok())
-        .unwrap_or_default();
-    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let member = |names: &[&str], tag: &str| {
-        let text = names.iter().find_map(|name| json.get(name)?.as_str());
-        text.or_else(|| {
-            body.split_once(&format!("<{tag}>"))?
-                .1
-                .split_once(&format!("</{tag}>"))
-                .map(|(text, _)| text)
-        })
-    };
-    let code = response
-        .headers()
-        .get("x-amzn-errortype")
-        .or_else(|| member(&["__type"], "Code"))?;
-    let code = code.split(':').next().unwrap_or_default();
-    let code = code.rsplit('#').next().unwrap_or_default();
-    let message = member(&["message", "Message", "errorMessage"], "Message").unwrap_or_default();
-    Some((code.to_owned(), message.to_owned()))
 }

@@ -13,12 +13,12 @@ use aws_smithy_runtime_api::http::Response;
 use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
 
-use super::refusal::Facts;
+use super::facts::Facts;
 use super::{ServiceSettings, checked_identity, present, refused, time_source};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
-use crate::token::{OpenIdToken, TokenClaims, TokenDuration};
+use crate::token::{OpenIdToken, TokenDuration};
 
 /// What the service takes and gives at most in one page (`QueryLimit`), and deletes at most in one call.
 pub(crate) const PAGE: usize = 60;
@@ -48,8 +48,6 @@ pub(crate) struct TokenFor<'a> {
 pub(crate) struct DeveloperToken {
     pub(crate) identity_id: IdentityId,
     pub(crate) token: OpenIdToken,
-    /// What the token says of itself. An emulator's opaque token says nothing.
-    pub(crate) claims: Option<TokenClaims>,
     pub(crate) request_id: Option<String>,
 }
 
@@ -128,14 +126,14 @@ impl SignedService {
             .set_identity_id(ask.identity_id.map(|id| id.as_str().to_owned()))
             .token_duration(ask.duration.as_secs().cast_signed());
         for (provider, token) in external() {
-            request = request.logins(provider, token);
+            request = request.logins(provider, token.expose_secret());
         }
         // After the external ones: whatever they are, the user of this call is the one that the backend named.
         request = request.logins(self.provider.as_str(), ask.user.as_str());
         for (key, value) in ask.tags {
             request = request.principal_tags(key, value);
         }
-        let facts = || Facts::new(external().collect(), ask.identity_id, self.time_source.now());
+        let facts = || Facts::new(external(), ask.identity_id, self.time_source.now());
         // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
         let output = Box::pin(request.send())
             .await
@@ -143,11 +141,11 @@ impl SignedService {
         let request_id = output.request_id().map(str::to_owned);
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
-            .map_err(|_| invalid(OPERATION, "a token that is none"))?;
-        let claims = token.unverified_claims();
-        if let Some(claims) = &claims {
+            .map_err(|_| invalid(OPERATION, "a malformed token"))?;
+        // An emulator's opaque token says nothing.
+        if let Some(claims) = token.unverified_claims() {
             if claims.sub.as_ref().is_some_and(|sub| sub != identity_id.as_str()) {
-                return Err(invalid(OPERATION, "a token for another identity than it names"));
+                return Err(invalid(OPERATION, "a token that belongs to another identity"));
             }
             if claims.aud.as_ref().is_some_and(|aud| aud != self.pool.as_str()) {
                 return Err(invalid(OPERATION, "a token for another identity pool"));
@@ -156,7 +154,6 @@ impl SignedService {
         Ok(DeveloperToken {
             identity_id,
             token,
-            claims,
             request_id,
         })
     }
@@ -200,7 +197,7 @@ impl SignedService {
                 let users = output.developer_user_identifier_list.unwrap_or_default();
                 let users = users
                     .into_iter()
-                    .map(|user| DeveloperUserId::new(user).map_err(|_| invalid(OPERATION, "a user id that is none")));
+                    .map(|user| DeveloperUserId::new(user).map_err(|_| invalid(OPERATION, "a malformed user id")));
                 Ok(Some((users.collect::<Result<_, _>>()?, output.next_token)))
             }
             Err(error) if no_such_thing(&error) => Ok(None),
@@ -267,9 +264,9 @@ impl SignedService {
     ) -> Result<(), Error> {
         let mut request = self.client.unlink_identity().identity_id(identity_id.as_str());
         for (provider, token) in proof.iter() {
-            request = request.logins(provider, token);
+            request = request.logins(provider, token.expose_secret());
         }
-        let facts = || Facts::new(proof.iter().collect(), Some(identity_id), self.time_source.now());
+        let facts = || Facts::new(proof, Some(identity_id), self.time_source.now());
         let sent = request.set_logins_to_remove(Some(remove.to_vec())).send().await;
         sent.map(drop)
             .map_err(|error| self.refused("UnlinkIdentity", &error, facts()))
@@ -391,7 +388,7 @@ impl SignedService {
     }
 
     fn facts_of<'a>(&self, identity_id: &'a IdentityId) -> Facts<'a> {
-        Facts::new(Vec::new(), Some(identity_id), self.time_source.now())
+        Facts::new([], Some(identity_id), self.time_source.now())
     }
 
     fn refused<E>(&self, operation: &'static str, error: &SdkError<E, Response>, facts: Facts<'_>) -> Error
@@ -424,7 +421,7 @@ fn invalid(operation: &'static str, what: &'static str) -> Error {
         ErrorKind::InvalidResponse,
         format!("the response to {operation} has {what}"),
     )
-    .with_hint("an emulator or a proxy may have answered in the place of Cognito")
+    .with_hint("an emulator or a proxy may have answered instead of Cognito")
 }
 
 /// The failure of the app's own credentials provider, which the SDK reports as a failure to send.

@@ -7,14 +7,16 @@ use aws_sdk_sts::types::PolicyDescriptorType;
 use aws_smithy_async::time::SharedTimeSource;
 use aws_types::SdkConfig;
 
-use super::refusal::{ASSUME_ROLE, Facts, Refused, WhatPasses};
+use super::facts::Facts;
+use super::refusal::{ASSUME_ROLE, Refused};
+use super::retry::CognitoRetryClassifier;
 use super::{
     Exchanged, IdentityService, Proof, ServerDate, ServiceSettings, checked_identity, incomplete, present, refused,
     time_source,
 };
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
-use crate::token::OpenIdToken;
+use crate::token::{OpenIdToken, TokenClaims};
 
 impl IdentityService {
     /// `GetOpenIdToken`, for guests and external logins: the identity may be another than the one that was asked for.
@@ -26,7 +28,7 @@ impl IdentityService {
         const OPERATION: &str = "GetOpenIdToken";
         let mut request = self.client.get_open_id_token().identity_id(identity_id.as_str());
         for (provider, token) in proof.pairs() {
-            request = request.logins(provider, token);
+            request = request.logins(provider, token.expose_secret());
         }
         let facts = || {
             let facts = proof.facts(Some(identity_id), self.time_source.now());
@@ -36,7 +38,7 @@ impl IdentityService {
         let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
-            .map_err(|_| incomplete(OPERATION, "legible token"))?;
+            .map_err(|_| incomplete(OPERATION, "valid token"))?;
         Ok((identity_id, token))
     }
 }
@@ -68,7 +70,7 @@ impl StsService {
         app: Option<&SdkConfig>,
     ) -> Result<Self, Error> {
         let mut config = aws_sdk_sts::config::Builder::from(&settings.sdk_config(&pool, app, "STS")?);
-        config = config.retry_classifier(WhatPasses);
+        config = config.retry_classifier(CognitoRetryClassifier);
         Ok(Self {
             client: Client::from_conf(config.build()),
             pool,
@@ -78,13 +80,12 @@ impl StsService {
 
     /// `AssumeRoleWithWebIdentity`, unsigned, with a token that Cognito issued.
     pub(crate) async fn assume_role(&self, ask: RoleFor<'_>) -> Result<Exchanged, Refused> {
-        let token = ask.token.expose_secret();
         let mut request = self
             .client
             .assume_role_with_web_identity()
             .role_arn(ask.role_arn)
             .role_session_name(ask.session_name)
-            .web_identity_token(token)
+            .web_identity_token(ask.token.expose_secret())
             .set_policy(ask.policy.map(str::to_owned));
         if let Some(duration) = ask.duration {
             request = request.duration_seconds(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
@@ -93,17 +94,14 @@ impl StsService {
             request = request.policy_arns(PolicyDescriptorType::builder().arn(arn).build());
         }
         let date = ServerDate::default();
-        let facts = || {
-            let own = ask.token.unverified_claims();
-            let own = own.as_ref().and_then(|claims| claims.cognito_issuer_host());
-            let host = own.map_or_else(|| self.pool.issuer_host(), str::to_owned);
-            Facts::new(vec![(&*host, token)], Some(ask.identity_id), self.time_source.now())
-        };
+        let own_host = ask.token.unverified_claims().and_then(TokenClaims::cognito_issuer_host);
+        let host = own_host.map_or_else(|| self.pool.issuer_host(), str::to_owned);
+        let facts = || Facts::new([(&*host, ask.token)], Some(ask.identity_id), self.time_source.now());
         let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
         let output = sent.map_err(|error| refused(&self.pool, ASSUME_ROLE, &error, facts()))?;
         let subject = output.subject_from_web_identity_token;
         if subject.is_some_and(|subject| subject != ask.identity_id.as_str()) {
-            let message = "STS took the token for another identity's than the one that it came with";
+            let message = "STS read another identity from the token than the one that was asked for";
             return Err(Error::new(ErrorKind::InvalidResponse, message).into());
         }
         let credentials = output
@@ -115,7 +113,7 @@ impl StsService {
             secret_access_key: present(ASSUME_ROLE, "secret key", Some(credentials.secret_access_key))?.into(),
             session_token: present(ASSUME_ROLE, "session token", Some(credentials.session_token))?.into(),
             expiration: SystemTime::try_from(credentials.expiration)
-                .map_err(|_| incomplete(ASSUME_ROLE, "legible expiration"))?,
+                .map_err(|_| incomplete(ASSUME_ROLE, "valid expiration"))?,
             server_date: date.take(),
         })
     }

@@ -168,7 +168,9 @@ fn parse(path: &Path, text: &str) -> Result<Contents, StoreError> {
         let (line, column) = (error.line(), error.column());
         refused(
             path,
-            &format!("{problem} (line {line}, column {column}); restore it, or move it away to begin anew"),
+            &format!(
+                "{problem} (line {line}, column {column}); restore it, or move it away to start with an empty store"
+            ),
         )
     };
     if text.len() as u64 > MAX_SIZE {
@@ -211,7 +213,7 @@ fn write(path: &Path, contents: &Contents) -> Result<(), StoreError> {
         drop(fs::remove_file(&temporary));
         return Err(failed(path, "cannot be written", &error));
     }
-    sync_directory(path).map_err(|error| failed(path, "cannot be written for good", &error))
+    sync_directory(path).map_err(|error| failed(path, "was written, but could not be flushed to disk", &error))
 }
 
 /// Makes the rename survive a loss of power.
@@ -247,11 +249,11 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<Option<File>, 
             match (fs::symlink_metadata(path).map(|metadata| metadata.file_type()), opened) {
                 (Ok(what), _) if what.is_symlink() => refused(
                     path,
-                    "is a symbolic link, which is not followed; pass the path it leads to",
+                    "is a symbolic link, which is not followed; pass the path that it points to",
                 ),
                 (Ok(what), _) if what.is_dir() => refused(path, "is a directory; pass the path of a file in it"),
                 (_, Err(error)) => failed(path, "cannot be opened", &error),
-                (_, Ok(_)) => refused(path, "is no regular file"),
+                (_, Ok(_)) => refused(path, "is not a regular file"),
             },
         ),
     }

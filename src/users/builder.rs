@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::entry::EntryContext;
 use super::metrics::Counters;
 use super::refresher::Refresher;
-use super::seat::Shared;
 use super::table::Table;
-use super::{Inner, UserCredentials};
-use crate::client::scoped::ScopedSessions;
+use super::{UserCredentials, UsersInner};
+use crate::client::user_sessions::UserSessions;
 use crate::client::{CognitoCredentialsProvider, Flow};
 use crate::error::{Error, ErrorKind};
 use crate::refresh::RefreshPolicy;
@@ -101,7 +101,10 @@ impl UserCredentialsBuilder {
     /// [`ErrorKind::Configuration`]: a capacity of 0, or no HTTP client for STS where the flow needs it.
     pub fn build(self) -> Result<UserCredentials, Error> {
         if self.capacity == 0 {
-            return Err(Error::new(ErrorKind::Configuration, "a capacity of 0 users"));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the capacity is 0: at least 1 session must be kept",
+            ));
         }
         let policy = RefreshPolicy::builder()
             .advisory_window(ADVISORY)
@@ -113,14 +116,14 @@ impl UserCredentialsBuilder {
             .flow(self.flow.clone())
             .refresh_policy(policy);
         Ok(UserCredentials {
-            inner: Arc::new(Inner {
+            inner: Arc::new(UsersInner {
                 flow: self.flow,
                 table: Table::new(self.capacity),
                 refresher: Refresher::new(),
                 time_to_idle: self.time_to_idle,
                 recent_use: self.recent_use,
-                shared: Arc::new(Shared {
-                    sessions: ScopedSessions::new(provider)?,
+                shared: Arc::new(EntryContext {
+                    sessions: UserSessions::new(provider)?,
                     vendor: self.vendor,
                     counters: Counters::default(),
                     max_wait: self.max_wait,

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::table::Table;
-
 /// What has happened in a [`UserCredentials`](crate::UserCredentials) since it was made. The same is told through `tracing`, at
 /// level `DEBUG` of the target `cognito_identity_pool::users`, each time the refresher goes round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,20 +37,5 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(super) fn snapshot(&self, table: &Table) -> UserMetrics {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (hits, misses, evictions) = table.counts();
-        UserMetrics {
-            users: table.len(),
-            hits,
-            misses,
-            exchanges: read(&self.exchanges),
-            refreshes: read(&self.refreshes),
-            throttles: read(&self.throttles),
-            failures: read(&self.failures),
-            evictions,
-        }
     }
 }

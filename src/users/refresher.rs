@@ -9,8 +9,8 @@ use std::time::Duration;
 #[cfg(feature = "rt-tokio")]
 use aws_smithy_async::rt::sleep::AsyncSleep;
 
-use super::{Inner, TARGET};
-use crate::client::scoped::ScopedCredentials;
+use super::{TARGET, UsersInner};
+use crate::client::user_sessions::UserSessionCredentials;
 
 /// How often it goes round.
 const ROUND: Duration = Duration::from_secs(10);
@@ -32,8 +32,8 @@ pub(super) struct Refresher {
 }
 
 /// What to do in one round: whom to refresh, one after the other, and the pause after each.
-struct Plan {
-    due: Vec<ScopedCredentials>,
+struct RefreshPlan {
+    due: Vec<UserSessionCredentials>,
     pause: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Refresher {
 
     /// Starts the task if there is a runtime and it is not running.
     #[cfg(feature = "rt-tokio")]
-    pub(super) fn keep_going(&self, inner: &Arc<Inner>) {
+    pub(super) fn keep_going(&self, inner: &Arc<UsersInner>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -79,7 +79,7 @@ impl Refresher {
 
     /// Without a runtime there is no task: sessions are refreshed by those who use them.
     #[cfg(not(feature = "rt-tokio"))]
-    pub(super) fn keep_going(&self, _: &Arc<Inner>) {}
+    pub(super) fn keep_going(&self, _: &Arc<UsersInner>) {}
 
     /// At which part of its life this value is due.
     fn due(&self, id: usize, life: (Duration, Duration), now: i64) -> bool {
@@ -92,9 +92,9 @@ impl Refresher {
     }
 }
 
-impl Inner {
+impl UsersInner {
     /// Drops who is idle, and decides whom to refresh in this round.
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> RefreshPlan {
         let now = self.shared.sessions.clock().wall_millis();
         let before = |duration: Duration| now.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
         let recent = before(self.recent_use);
@@ -117,7 +117,7 @@ impl Inner {
             due.iter().map(|(remaining, _)| *remaining),
         );
         due.truncate(count);
-        Plan {
+        RefreshPlan {
             pause: ROUND / u32::try_from(due.len().max(1)).unwrap_or(u32::MAX),
             due: due.into_iter().map(|(_, credentials)| credentials).collect(),
         }

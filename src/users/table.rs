@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
 
+use super::entry::UserEntry;
 use super::options::UserOptions;
-use super::seat::Seat;
 use crate::client::Session;
-use crate::client::scoped::{ScopedCredentials, WeakSession};
+use crate::client::user_sessions::{UserSessionCredentials, WeakSession};
 use crate::ids::DeveloperUserId;
 
 const SHARDS: usize = 64;
@@ -29,7 +29,7 @@ struct Shard {
     records: HashTable<Record>,
     denied: HashSet<DeveloperUserId>,
     /// Sessions that were dropped while somebody held them: they go on, but can be denied.
-    strays: Vec<Stray>,
+    detached: Vec<DetachedSession>,
     /// Orders what happens within a millisecond.
     sequence: u64,
     hits: u64,
@@ -39,27 +39,27 @@ struct Shard {
 
 /// What is kept of one session. The session itself is let go soon after nobody else has it, and made anew for the next.
 struct Record {
-    seat: Arc<Seat>,
-    credentials: ScopedCredentials,
+    user: Arc<UserEntry>,
+    credentials: UserSessionCredentials,
     session: Option<Session>,
     /// When it was asked for last: milliseconds, then the order within them.
     used: u64,
 }
 
-struct Stray {
-    seat: Arc<Seat>,
+struct DetachedSession {
+    user: Arc<UserEntry>,
     session: WeakSession,
 }
 
-pub(super) enum Found {
+pub(super) enum Lookup {
     Kept(Session),
     Made(Session),
     Denied,
 }
 
 /// A session as the refresher sees it.
-pub(super) struct Look<'a> {
-    pub(super) credentials: &'a ScopedCredentials,
+pub(super) struct SessionView<'a> {
+    pub(super) credentials: &'a UserSessionCredentials,
     /// What is left of the credentials' life, and how long that was.
     pub(super) life: Option<(std::time::Duration, std::time::Duration)>,
     /// When the user was in use last, by the wall clock in milliseconds.
@@ -79,11 +79,11 @@ impl Shard {
     fn drop_record(&mut self, record: Record) {
         self.evictions += 1;
         if let Some(session) = record.session.filter(Session::is_shared) {
-            if self.strays.len().is_power_of_two() {
-                self.strays.retain(|stray| stray.session.is_held());
+            if self.detached.len().is_power_of_two() {
+                self.detached.retain(|session| session.session.is_held());
             }
-            self.strays.push(Stray {
-                seat: record.seat,
+            self.detached.push(DetachedSession {
+                user: record.user,
                 session: session.downgrade(),
             });
         }
@@ -91,7 +91,7 @@ impl Shard {
 
     fn take(&mut self, hash: u64, user: &DeveloperUserId) -> Vec<Record> {
         let mut taken = Vec::new();
-        while let Ok(entry) = self.records.find_entry(hash, |record| record.seat.user() == user) {
+        while let Ok(entry) = self.records.find_entry(hash, |record| record.user.user() == user) {
             taken.push(entry.remove().0);
         }
         taken
@@ -135,36 +135,36 @@ impl Table {
         user: &DeveloperUserId,
         options: Option<&UserOptions>,
         now: i64,
-        make: impl FnOnce() -> (Arc<Seat>, ScopedCredentials),
-        start: impl FnOnce(&ScopedCredentials) -> Session,
-    ) -> Found {
+        make: impl FnOnce() -> (Arc<UserEntry>, UserSessionCredentials),
+        start: impl FnOnce(&UserSessionCredentials) -> Session,
+    ) -> Lookup {
         let hash = self.hash(user.as_str());
         let mut shard = self.shard(hash);
         if !shard.denied.is_empty() && shard.denied.contains(user) {
-            return Found::Denied;
+            return Lookup::Denied;
         }
         let used = shard.stamp(now);
-        if let Some(record) = shard.records.find_mut(hash, |record| record.seat.is(user, options)) {
+        if let Some(record) = shard.records.find_mut(hash, |record| record.user.is(user, options)) {
             record.used = used;
             let session = record.session.get_or_insert_with(|| start(&record.credentials)).clone();
             shard.hits += 1;
-            return Found::Kept(session);
+            return Lookup::Kept(session);
         }
-        let (seat, credentials) = make();
+        let (user, credentials) = make();
         let session = start(&credentials);
         let record = Record {
-            seat,
+            user,
             credentials,
             session: Some(session.clone()),
             used,
         };
         shard
             .records
-            .insert_unique(hash, record, |record| self.hash(record.seat.user().as_str()));
+            .insert_unique(hash, record, |record| self.hash(record.user.user().as_str()));
         shard.misses += 1;
         drop(shard);
         self.len.fetch_add(1, Ordering::Relaxed);
-        Found::Made(session)
+        Lookup::Made(session)
     }
 
     /// Drops the least recently used while there are too many: a sixteenth at once, so that one walk pays for many users.
@@ -186,7 +186,7 @@ impl Table {
                 shard
                     .records
                     .iter()
-                    .map(|record| record.used(record.credentials.outlook().asked)),
+                    .map(|record| record.used(record.credentials.status().asked)),
             );
         }
         // What is too much, and a sixteenth in advance, but never all.
@@ -206,19 +206,19 @@ impl Table {
     }
 
     /// Drops who has not been in use since `since`, and calls `look` for everybody else.
-    pub(super) fn walk(&self, since: i64, mut look: impl FnMut(Look<'_>)) {
+    pub(super) fn walk(&self, since: i64, mut look: impl FnMut(SessionView<'_>)) {
         self.drop_where(|record, asked| record.used(asked) < stamp(since));
         for shard in &self.shards {
             let mut shard = lock(shard);
             for record in shard.records.iter_mut() {
                 // Idle users are many; who is in use gets by without a new session until the next walk.
                 record.session.take_if(|session| !session.is_shared());
-                let outlook = record.credentials.outlook();
-                look(Look {
+                let status = record.credentials.status();
+                look(SessionView {
                     credentials: &record.credentials,
-                    life: outlook.life,
-                    used: i64::try_from(record.used(outlook.asked) >> ORDER_BITS).unwrap_or(i64::MAX),
-                    id: Arc::as_ptr(&record.seat).addr(),
+                    life: status.life,
+                    used: i64::try_from(record.used(status.asked) >> ORDER_BITS).unwrap_or(i64::MAX),
+                    id: Arc::as_ptr(&record.user).addr(),
                 });
             }
         }
@@ -229,7 +229,7 @@ impl Table {
             let mut shard = lock(shard);
             let dropped: Vec<_> = shard
                 .records
-                .extract_if(|record| unwanted(record, record.credentials.outlook().asked))
+                .extract_if(|record| unwanted(record, record.credentials.status().asked))
                 .collect();
             self.len.fetch_sub(dropped.len(), Ordering::Relaxed);
             dropped.into_iter().for_each(|record| shard.drop_record(record));
@@ -252,11 +252,11 @@ impl Table {
         let taken = shard.take(hash, user);
         self.len.fetch_sub(taken.len(), Ordering::Relaxed);
         taken.into_iter().for_each(|record| shard.drop_record(record));
-        let theirs = |stray: &mut Stray| stray.seat.user() == user;
+        let theirs = |session: &mut DetachedSession| session.user.user() == user;
         shard
-            .strays
+            .detached
             .extract_if(.., theirs)
-            .filter_map(|stray| stray.session.upgrade())
+            .filter_map(|session| session.session.upgrade())
             .collect()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::{Order, Stage, ours};
+use crate::stage::{Order, Stage, ours};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_async::rt::sleep::{AsyncSleep, Sleep};
 use aws_smithy_http_client::test_util::infallible_client_fn;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{Stage, failure};
+use crate::stage::{Stage, failure};
 use cognito_identity_pool::{
     CognitoCredentialsProvider, ErrorKind, IdentityId, Login, Logins, async_trait,
     store::{FileStore, IdentityStore, StoreError, StoreKey, Swapped},
@@ -31,7 +31,7 @@ async fn logins_that_cannot_be_right_are_refused_before_the_network() {
         ),
         (
             "a developer token under the developer provider's",
-            Logins::new().with(crate::common::PROVIDER, token),
+            Logins::new().with(crate::stage::PROVIDER, token),
         ),
     ] {
         let error = logins.map(drop).expect_err(what);

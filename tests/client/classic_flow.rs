@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{Backend, Order, PROVIDER};
+use crate::stage::{Backend, Order, PROVIDER};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_async::time::TimeSource;
@@ -94,7 +94,7 @@ impl Stage {
 }
 
 async fn refused(provider: &CognitoCredentialsProvider) -> Error {
-    crate::common::ours(&provider.provide_credentials().await.unwrap_err())
+    crate::stage::ours(&provider.provide_credentials().await.unwrap_err())
 }
 
 #[tokio::test]
@@ -343,7 +343,7 @@ async fn whoever_waits_for_sts_through_a_switch_is_not_served_as_the_old_user() 
     // The load may be gone already, with the session that it was for.
     release.send(()).unwrap_or_default();
     let error = waiting.await.unwrap().unwrap_err();
-    assert_eq!(crate::common::ours(&error).kind(), ErrorKind::SessionEnded);
+    assert_eq!(crate::stage::ours(&error).kind(), ErrorKind::SessionEnded);
     assert!(stage.arn(&provider).await.contains("assumed-role/member/"));
 }
 
@@ -356,7 +356,7 @@ async fn no_token_shows_in_the_settings_or_in_a_refusal() {
     backend.order(Order::Answer(token.clone()));
     provider.switch_to(Login::developer(backend));
     let error = provider.provide_credentials().await.unwrap_err();
-    let text = format!("{error:?} {:?} {:?}", crate::common::ours(&error), stage.flow());
+    let text = format!("{error:?} {:?} {:?}", crate::stage::ours(&error), stage.flow());
     let secret = token.token().expose_secret();
     assert!(!text.contains(&secret[secret.len() - 20..]));
 }

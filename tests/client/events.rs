@@ -3,8 +3,8 @@
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::common::script::{Act, Script};
-use crate::common::{Order, Stage, failure, google_login, key};
+use crate::stage::script::{Act, Script};
+use crate::stage::{Order, Stage, failure, google_login, key};
 use cognito_identity_pool::{
     BackendError, Login,
     client::{EventKind, Events},

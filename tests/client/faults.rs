@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::script::Script;
-use crate::common::{PROVIDER, Stage, ours};
+use crate::stage::script::Script;
+use crate::stage::{PROVIDER, Stage, ours};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_cognitoidentity::Client;
 use aws_sdk_cognitoidentity::config::retry::RetryConfig;
@@ -104,7 +104,7 @@ impl User {
     }
 
     fn google(&self) -> Logins {
-        crate::common::google(&self.issuer, &self.name)
+        crate::stage::google(&self.issuer, &self.name)
     }
 }
 
@@ -714,7 +714,7 @@ impl Device {
             .timeout_config(patience)
             .build();
         Self {
-            sts: stage.sts(&provider.sdk_config(&base)),
+            sts: crate::stage::sts(&provider.sdk_config(&base)),
             users: ["alice", "bob"].map(|name| User::new(stage, issuer, format!("{name}-{seed}"))),
             stage: Arc::clone(stage),
             script,

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::script::{Act, Script};
-use crate::common::{Backend, Order, Stage, failure, google_login, key, ours};
+use crate::stage::script::{Act, Script};
+use crate::stage::{Backend, Order, Stage, failure, google_login, key, ours};
 use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
     CognitoCredentialsProvider, DeveloperIdentityProvider, ErrorKind, IdentityId, IdentityPoolId, Login,

@@ -6,8 +6,8 @@
     reason = "a test's failure is a panic"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../stage/mod.rs"]
+mod stage;
 
 mod bad_input;
 mod bad_logins_and_stores;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::common::PROVIDER;
+use crate::stage::PROVIDER;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_async::rt::sleep::TokioSleep;
@@ -87,7 +87,7 @@ async fn key(session: &Session) -> String {
 }
 
 async fn refused(session: &Session) -> cognito_identity_pool::Error {
-    crate::common::ours(&session.provide_credentials().await.unwrap_err())
+    crate::stage::ours(&session.provide_credentials().await.unwrap_err())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -261,7 +261,7 @@ async fn a_denied_user_is_refused_at_once_in_every_session_that_there_is() {
         assert_eq!(session.ready().await.unwrap_err().kind(), ErrorKind::Denied);
     }
     let error = client.get_caller_identity().send().await.unwrap_err();
-    assert_eq!(crate::common::ours(&error).kind(), ErrorKind::Denied);
+    assert_eq!(crate::stage::ours(&error).kind(), ErrorKind::Denied);
     assert_eq!(users.vendor().vend(&alice).await.unwrap_err().kind(), ErrorKind::Denied);
     assert_eq!(key(&bobs).await, bobs_key);
 
@@ -562,5 +562,5 @@ async fn a_client_of_a_wrapped_session_does_not_outlive_a_denial_in_the_sdks_cac
     sts.get_caller_identity().send().await.unwrap();
     users.deny(&user("alice"));
     let error = sts.get_caller_identity().send().await.unwrap_err();
-    assert_eq!(crate::common::ours(&error).kind(), ErrorKind::Denied);
+    assert_eq!(crate::stage::ours(&error).kind(), ErrorKind::Denied);
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use crate::common::script::{Act, Script};
-use crate::common::{Order, Stage, Wallet, failure, google, google_login, key};
+use crate::stage::script::{Act, Script};
+use crate::stage::{Order, Stage, Wallet, failure, google, google_login, key};
 use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
     CognitoCredentialsProvider, ErrorKind, IdentityId, Login, Logins,
@@ -404,7 +404,7 @@ async fn a_backend_that_is_asked_by_many_is_asked_once() {
     for result in all {
         seen.lock()
             .unwrap()
-            .push(crate::common::ours(&result.unwrap_err()).to_string());
+            .push(crate::stage::ours(&result.unwrap_err()).to_string());
     }
     assert_eq!(backend.calls(), 1);
     seen.lock().unwrap().dedup();

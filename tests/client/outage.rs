@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Backend, Order, Stage, ours};
+use crate::stage::{Backend, Order, Stage, ours};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_types::retry::RetryConfig;
 use cognito_identity_pool::{BackendError, CognitoCredentialsProvider, ErrorKind, Login, local::LocalFault};

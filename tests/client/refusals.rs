@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::common::script::{Act, Script};
-use crate::common::{Stage, Wallet, google, ours};
+use crate::stage::script::{Act, Script};
+use crate::stage::{Stage, Wallet, google, ours};
 use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{ErrorKind, Login, client::IdentityPolicy, token::RefreshReason};
 
@@ -290,7 +290,7 @@ async fn a_stored_id_that_cognito_cannot_read_is_asked_for_anew_once() {
         let stage = Stage::start().await;
         let (script, issuer) = (Script::new(&stage), stage.google());
         let provider = script.builder(&stage).build().unwrap();
-        let login = || crate::common::google_login(&issuer, "alice").subject("alice");
+        let login = || crate::stage::google_login(&issuer, "alice").subject("alice");
         let alice = provider.switch_to(login()).ready().await.unwrap().identity_id;
         script.clear();
         script.refuse(EXCHANGE, code, message);
@@ -341,7 +341,7 @@ async fn a_token_that_was_rejected_is_not_shown_again_though_its_clock_says_that
         "NotAuthorizedException",
         "Invalid login token. Token is expired.",
     );
-    backend.order(crate::common::Order::Fail(
+    backend.order(crate::stage::Order::Fail(
         cognito_identity_pool::BackendError::transient("down"),
     ));
     stage.clock.advance(HOUR);
@@ -363,7 +363,7 @@ async fn a_broken_answer_is_a_typed_error_and_the_next_call_works() {
         let provider = script.builder(&stage).build().unwrap();
         provider.switch_to(Login::guest());
         script.next("GetId", Act::Raw(200, body));
-        let error = crate::common::failure(&provider).await;
+        let error = crate::stage::failure(&provider).await;
         assert_eq!((error.kind(), error.is_retryable()), (kind, true));
         provider.provide_credentials().await.unwrap();
         script.next(

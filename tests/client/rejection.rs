@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use crate::common::{Backend, Order, Stage, ours};
+use crate::stage::{Backend, Order, Stage, ours};
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_types::body::SdkBody;
 use cognito_identity_pool::{BackendError, CognitoCredentialsProvider, ErrorKind, Login};

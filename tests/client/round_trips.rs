@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Stage, Wallet};
+use crate::stage::{Stage, Wallet};
 use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
     CognitoCredentialsProvider, ErrorKind, Login, Logins,
@@ -115,17 +115,17 @@ async fn a_token_that_is_rejected_as_expired_costs_one_more_of_each_once() {
     let stale = backend.vend(None).await.unwrap();
     backend.token_seconds.store(900, std::sync::atomic::Ordering::SeqCst);
     stage.clock.advance(Duration::from_secs(60));
-    backend.order(crate::common::Order::Answer(stale.clone()));
+    backend.order(crate::stage::Order::Answer(stale.clone()));
     provider.switch_to(Login::developer(backend.clone()));
     credentials(&provider).await;
     assert_eq!((backend.calls(), stage.cognito_calls()), (2, (0, 2)));
     // Refused twice, it is final.
     let other = stage.backend("alice");
-    other.order(crate::common::Order::Answer(stale.clone()));
-    other.order(crate::common::Order::Answer(stale));
+    other.order(crate::stage::Order::Answer(stale.clone()));
+    other.order(crate::stage::Order::Answer(stale));
     stage.pool.clear_requests();
     provider.switch_to(Login::developer(other.clone()));
-    let error = crate::common::ours(&provider.provide_credentials().await.unwrap_err());
+    let error = crate::stage::ours(&provider.provide_credentials().await.unwrap_err());
     assert_eq!(
         (error.kind(), error.code()),
         (ErrorKind::NotAuthorized, Some("NotAuthorizedException"))
@@ -172,13 +172,13 @@ async fn unsigned_operations_carry_no_authorization_header() {
 async fn external_cold_asks_who_it_is_and_exchanges() {
     let stage = Stage::start().await;
     let google = stage.google();
-    let (provider, wallet) = (stage.provider(), Wallet::new(crate::common::google(&google, "alice")));
+    let (provider, wallet) = (stage.provider(), Wallet::new(crate::stage::google(&google, "alice")));
     provider.switch_to(Login::external(wallet.clone()));
     credentials(&provider).await;
     assert_eq!((wallet.asked(), stage.cognito_calls()), (1, (1, 1)));
     // And each time the credentials are made anew, the logins are asked for once.
     stage.clock.advance(HOUR);
-    *wallet.logins.lock().unwrap() = crate::common::google(&google, "alice");
+    *wallet.logins.lock().unwrap() = crate::stage::google(&google, "alice");
     credentials(&provider).await;
     assert_eq!((wallet.asked(), stage.cognito_calls()), (2, (1, 2)));
 }
@@ -187,7 +187,7 @@ async fn external_cold_asks_who_it_is_and_exchanges() {
 async fn external_with_a_stored_id_only_exchanges() {
     let stage = Stage::start().await;
     let (provider, google) = (stage.provider(), stage.google());
-    let login = || crate::common::google_login(&google, "alice").subject("alice");
+    let login = || crate::stage::google_login(&google, "alice").subject("alice");
     let first = provider.switch_to(login()).ready().await.unwrap();
     provider.sign_out();
     stage.pool.clear_requests();
@@ -206,7 +206,7 @@ async fn guest_to_external_with_the_guest_id_known_only_exchanges() {
     let guest = provider.switch_to(Login::guest()).ready().await.unwrap();
     stage.pool.clear_requests();
     let user = provider
-        .switch_to(crate::common::google_login(&google, "alice"))
+        .switch_to(crate::stage::google_login(&google, "alice"))
         .ready()
         .await
         .unwrap();
@@ -221,7 +221,7 @@ async fn guest_to_external_with_the_guest_id_known_only_exchanges() {
 async fn the_identity_id_of_an_external_login_costs_one_get_id_which_the_exchange_shares() {
     let stage = Stage::start().await;
     let google = stage.google();
-    let (provider, wallet) = (stage.provider(), Wallet::new(crate::common::google(&google, "alice")));
+    let (provider, wallet) = (stage.provider(), Wallet::new(crate::stage::google(&google, "alice")));
     provider.switch_to(Login::external(wallet.clone()));
     let id = provider.identity_id().await.unwrap();
     assert_eq!((wallet.asked(), stage.cognito_calls()), (1, (1, 0)));
@@ -237,7 +237,7 @@ async fn an_external_token_that_is_rejected_as_expired_costs_one_more_of_each_on
     let stale = google.token_for("alice").lifetime(Duration::from_secs(1)).issue();
     stage.clock.advance(Duration::from_secs(60));
     let wallet = Wallet::new(Logins::new().google(stale.clone()).unwrap());
-    *wallet.renewed.lock().unwrap() = Some(crate::common::google(&google, "alice"));
+    *wallet.renewed.lock().unwrap() = Some(crate::stage::google(&google, "alice"));
     let provider = stage.provider();
     provider.switch_to(Login::external(wallet.clone()));
     credentials(&provider).await;
@@ -249,7 +249,7 @@ async fn an_external_token_that_is_rejected_as_expired_costs_one_more_of_each_on
     );
     // A map that cannot be renewed needs a new sign-in.
     provider.switch_to(Login::external(Logins::new().google(stale).unwrap()));
-    let error = crate::common::failure(&provider).await;
+    let error = crate::stage::failure(&provider).await;
     assert!(error.needs_sign_in() && !error.is_retryable(), "{error:?}");
 }
 
@@ -278,7 +278,7 @@ async fn a_developer_identity_that_is_gone_costs_one_more_of_each_without_the_id
 async fn an_external_identity_that_is_gone_costs_one_get_id_and_one_exchange_more() {
     let stage = Stage::start().await;
     let google = stage.google();
-    let (provider, wallet) = (stage.provider(), Wallet::new(crate::common::google(&google, "alice")));
+    let (provider, wallet) = (stage.provider(), Wallet::new(crate::stage::google(&google, "alice")));
     let before = provider
         .switch_to(Login::external(wallet.clone()))
         .ready()
@@ -287,7 +287,7 @@ async fn an_external_identity_that_is_gone_costs_one_get_id_and_one_exchange_mor
     stage.delete(&before.identity_id).await;
     stage.pool.clear_requests();
     stage.clock.advance(HOUR);
-    *wallet.logins.lock().unwrap() = crate::common::google(&google, "alice");
+    *wallet.logins.lock().unwrap() = crate::stage::google(&google, "alice");
     credentials(&provider).await;
     assert_eq!((wallet.asked(), stage.cognito_calls()), (2, (1, 2)));
     assert_ne!(provider.identity_id().await.unwrap(), before.identity_id);
@@ -298,14 +298,14 @@ async fn a_stored_id_that_is_another_users_costs_one_get_id_and_one_exchange_mor
     let stage = Stage::start().await;
     let (provider, google) = (stage.provider(), stage.google());
     let bob = provider
-        .switch_to(crate::common::google_login(&google, "bob").subject("shared"))
+        .switch_to(crate::stage::google_login(&google, "bob").subject("shared"))
         .ready()
         .await
         .unwrap();
     stage.pool.clear_requests();
     // The app's subject does not tell the two apart.
     let alice = provider
-        .switch_to(crate::common::google_login(&google, "alice").subject("shared"))
+        .switch_to(crate::stage::google_login(&google, "alice").subject("shared"))
         .ready()
         .await
         .unwrap();
@@ -319,7 +319,7 @@ async fn many_callers_of_any_kind_of_login_are_as_one() {
     let google = stage.google();
     for (login, expected) in [
         (Login::guest(), (1, 1)),
-        (crate::common::google_login(&google, "alice"), (0, 1)),
+        (crate::stage::google_login(&google, "alice"), (0, 1)),
     ] {
         let provider = stage.provider();
         if expected.0 == 0 {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::script::{Act, Script};
-use crate::common::{Backend, PROVIDER, Stage, ours};
+use crate::stage::script::{Act, Script};
+use crate::stage::{Backend, PROVIDER, Stage, ours};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
@@ -503,7 +503,7 @@ impl Life {
                 .filter_map(|(_, request)| id(request)),
         );
         self.script.answered(|answered| {
-            let refused = |answered: &&crate::common::script::Answered| {
+            let refused = |answered: &&crate::stage::script::Answered| {
                 let said = answered.answer["message"].as_str().unwrap_or_default();
                 said.contains("not found") || said.contains("forbidden")
             };

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::common::{Stage, ours};
+use crate::stage::{Stage, ours};
 use aws_config::SdkConfig;
 use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_credential_types::Credentials;
@@ -107,7 +107,7 @@ async fn call(client: &aws_sdk_sts::Client) -> Result<(), cognito_identity_pool:
 #[tokio::test]
 async fn an_operation_started_after_the_switch_is_the_second_users() {
     let scene = Scene::new().await;
-    let client = scene.stage.sts(&scene.provider.sdk_config(&scene.base));
+    let client = crate::stage::sts(&scene.provider.sdk_config(&scene.base));
     let alice = scene.sign_in("alice").identity_id().await.unwrap();
     call(&client).await.unwrap();
     let bob = scene.sign_in("bob").identity_id().await.unwrap();
@@ -125,7 +125,7 @@ async fn it_is_so_through_the_loaders_form_too() {
         .credentials_provider(SharedCredentialsProvider::new(scene.provider.clone()))
         .identity_cache(scene.provider.identity_cache())
         .build();
-    let client = scene.stage.sts(&config);
+    let client = crate::stage::sts(&config);
     let alice = scene.sign_in("alice").identity_id().await.unwrap();
     call(&client).await.unwrap();
     call(&client).await.unwrap();
@@ -141,7 +141,7 @@ async fn it_is_so_through_the_loaders_form_too() {
 #[tokio::test]
 async fn a_retry_across_a_switch_is_never_signed_by_the_second_user() {
     let scene = Scene::new().await;
-    let client = scene.stage.sts(&scene.provider.sdk_config(&scene.base));
+    let client = crate::stage::sts(&scene.provider.sdk_config(&scene.base));
     let alice = scene.sign_in("alice").identity_id().await.unwrap();
     let (provider, bob) = (scene.provider.clone(), scene.stage.backend("bob"));
     scene
@@ -155,7 +155,7 @@ async fn a_retry_across_a_switch_is_never_signed_by_the_second_user() {
 #[tokio::test]
 async fn a_retry_within_the_session_goes_on_with_refreshed_credentials() {
     let scene = Scene::new().await;
-    let client = scene.stage.sts(&scene.provider.sdk_config(&scene.base));
+    let client = crate::stage::sts(&scene.provider.sdk_config(&scene.base));
     let alice = scene.sign_in("alice").identity_id().await.unwrap();
     let provider = scene.provider.clone();
     scene.service.fail_once_and(move || provider.clear_credentials());
@@ -192,7 +192,7 @@ async fn whoever_waits_for_the_first_users_credentials_at_the_switch_is_told_at_
 async fn a_bound_client_never_signs_as_anyone_else() {
     let scene = Scene::new().await;
     let alice = scene.sign_in("alice");
-    let client = scene.stage.sts(&alice.sdk_config(&scene.base));
+    let client = crate::stage::sts(&alice.sdk_config(&scene.base));
     let id = alice.identity_id().await.unwrap();
     call(&client).await.unwrap();
     let bob = scene.sign_in("bob");
@@ -210,7 +210,7 @@ async fn a_bound_client_never_signs_as_anyone_else() {
 async fn a_bound_client_goes_on_after_clear_credentials_and_ends_with_sign_out() {
     let scene = Scene::new().await;
     let alice = scene.sign_in("alice");
-    let client = scene.stage.sts(&alice.sdk_config(&scene.base));
+    let client = crate::stage::sts(&alice.sdk_config(&scene.base));
     call(&client).await.unwrap();
     scene.provider.clear_credentials();
     call(&client).await.unwrap();
@@ -276,7 +276,7 @@ async fn signed_out_inside_a_provider_chain_does_not_fall_through() {
 #[tokio::test]
 async fn signed_out_is_found_in_the_sdks_error() {
     let scene = Scene::new().await;
-    let client = scene.stage.sts(&scene.provider.sdk_config(&scene.base));
+    let client = crate::stage::sts(&scene.provider.sdk_config(&scene.base));
     let error = call(&client).await.unwrap_err();
     assert!(error.needs_sign_in() && !error.is_retryable());
     assert!(scene.service.signers().is_empty());
@@ -376,7 +376,7 @@ async fn a_role_assumed_on_top_of_ours_signs_as_the_role_and_stays_cached() {
 async fn an_operation_with_credentials_of_its_own_is_left_alone() {
     let scene = Scene::new().await;
     let alice = scene.sign_in("alice").identity_id().await.unwrap();
-    let client = scene.stage.sts(&scene.provider.sdk_config(&scene.base));
+    let client = crate::stage::sts(&scene.provider.sdk_config(&scene.base));
     let own = Credentials::new("AKIAOWN", "secret", None, None, "own");
     let over = aws_sdk_sts::config::Config::builder().credentials_provider(own);
     client
@@ -423,7 +423,7 @@ async fn the_sdks_default_cache_would_still_sign_as_the_first_user() {
         .to_builder()
         .credentials_provider(SharedCredentialsProvider::new(scene.provider.clone()))
         .build();
-    let client = scene.stage.sts(&config);
+    let client = crate::stage::sts(&config);
     call(&client).await.unwrap();
     drop(scene.sign_in("bob"));
     call(&client).await.unwrap();
@@ -440,7 +440,7 @@ async fn the_sdks_default_cache_would_not_ask_a_sessions_handle_after_the_end() 
         .to_builder()
         .credentials_provider(SharedCredentialsProvider::new(session))
         .build();
-    let client = scene.stage.sts(&config);
+    let client = crate::stage::sts(&config);
     call(&client).await.unwrap();
     scene.provider.sign_out();
     call(&client).await.unwrap();
@@ -457,7 +457,7 @@ async fn no_cache_at_all_fails_closed_as_well() {
         .credentials_provider(SharedCredentialsProvider::new(session))
         .identity_cache(IdentityCache::no_cache())
         .build();
-    let client = scene.stage.sts(&config);
+    let client = crate::stage::sts(&config);
     call(&client).await.unwrap();
     scene.provider.sign_out();
     assert_eq!(call(&client).await.unwrap_err().kind(), ErrorKind::SessionEnded);

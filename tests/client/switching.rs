@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::common::{Order, Stage, Wallet, failure, google, google_login, key};
+use crate::stage::{Order, Stage, Wallet, failure, google, google_login, key};
 use cognito_identity_pool::{
     CognitoCredentialsProvider, DeveloperIdentity, ErrorKind, IdentityId, Login, Logins, Session,
     client::{IdentityOutcome, IdentityPolicy},
@@ -429,7 +429,7 @@ async fn the_cheap_hook_is_asked_once_for_all_and_its_answer_kept() {
     use cognito_identity_pool::{BackendError, DeveloperIdentityProvider, RefreshRequest, async_trait};
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
-    struct Cheap(Arc<crate::common::Backend>, IdentityId, AtomicUsize);
+    struct Cheap(Arc<crate::stage::Backend>, IdentityId, AtomicUsize);
     #[async_trait]
     impl DeveloperIdentityProvider for Cheap {
         async fn refresh(&self, request: &RefreshRequest) -> Result<DeveloperIdentity, BackendError> {

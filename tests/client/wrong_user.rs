@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::common::script::no_pause;
-use crate::common::{Backend, PROVIDER};
+use crate::stage::script::no_pause;
+use crate::stage::{Backend, PROVIDER};
 use aws_sdk_sts::config::Region;
 use cognito_identity_pool::{
     BackendError, CognitoCredentialsProvider, DeveloperIdentity, ErrorKind, LocalIdentityPool, Login,

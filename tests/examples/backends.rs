@@ -12,7 +12,7 @@ mod tenant_tags;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::common::{PROVIDER, Stage};
+use crate::stage::{PROVIDER, Stage};
 use aws_config::SdkConfig;
 use axum::http::HeaderValue;
 use backend::{Backend, User};
@@ -160,7 +160,7 @@ async fn a_user_of_the_backend_signs_aws_requests() {
     let provider = app.stage.provider();
     let backend = app.http_backend(&app.alice().await).build().unwrap();
     let alice = provider.switch_to(Login::developer(backend).subject("alice"));
-    let sts = app.stage.sts(&alice.sdk_config(&app.stage.pool.client_config()));
+    let sts = crate::stage::sts(&alice.sdk_config(&app.stage.pool.client_config()));
     sts.get_caller_identity().send().await.unwrap();
     assert_eq!(
         app.stage.last_signer().as_deref(),

@@ -7,8 +7,8 @@
     reason = "a test's failure is a panic"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../stage/mod.rs"]
+mod stage;
 
 mod backends;
 mod programs;

@@ -6,7 +6,7 @@
     reason = "a test's failure is a panic"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../stage/mod.rs"]
+mod stage;
 
 mod http_backend;

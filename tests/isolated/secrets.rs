@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{PROVIDER, Stage, ours};
+use crate::stage::{PROVIDER, Stage, ours};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_types::body::SdkBody;
@@ -134,7 +134,7 @@ async fn a_whole_run_logs_no_secret_and_no_type_shows_one() {
     canaries.credentials(&alice.provide_credentials().await.unwrap());
     stage.clock.advance(Duration::from_secs(3_600));
     canaries.credentials(&alice.provide_credentials().await.unwrap());
-    let sts = stage.sts(&alice.sdk_config(&stage.pool.client_config()));
+    let sts = crate::stage::sts(&alice.sdk_config(&stage.pool.client_config()));
     sts.get_caller_identity().send().await.unwrap();
 
     let logins = Logins::new()

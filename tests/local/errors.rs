@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::pool_support::{ISSUER, PROVIDER, Stage, error, over_socket, signed_by, stage};
+use crate::stage::{ISSUER, PROVIDER, Stage, error, over_socket, signed_by};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_cognitoidentity::Client;
@@ -68,7 +68,7 @@ fn developer(config: SdkConfig, key: &str, secret: &str) -> Client {
 }
 
 async fn callers() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let config = || over_socket(s.pool.backend_config(), &s.pool);
     let real = s.pool.developer_credentials();
 
@@ -110,7 +110,7 @@ async fn callers() {
     s.pool.faults().clear();
 
     let (id, token) = s.vend("user-42").await;
-    let vended = s.exchange(&id, &token).await;
+    let vended = s.credentials(&id, &token).await;
     let user = Client::new(&signed_by(config(), &vended));
     let got = error(user.describe_identity_pool().identity_pool_id(s.id()).send().await);
     let arn = "arn:aws:sts::123456789012:assumed-role/local-authenticated/CognitoIdentityCredentials";
@@ -125,11 +125,17 @@ async fn callers() {
     let got = error(user.describe_identity_pool().identity_pool_id(s.id()).send().await);
     expect(&s, "SignerExpired", got, "ExpiredTokenException", "");
 
-    let s = stage(|pool| pool.deny("GetId").deny("DescribeIdentityPool")).await;
-    let got = error(s.app.get_id().identity_pool_id(s.id()).send().await);
+    let s = Stage::with(|pool| pool.deny("GetId").deny("DescribeIdentityPool")).await;
+    let got = error(s.client().get_id().identity_pool_id(s.id()).send().await);
     let text = "User: anonymous is not authorized to perform: cognito-identity:GetId on resource: * with an explicit deny in a resource control policy";
     expect(&s, "DeniedByResourcePolicy", got, "AccessDeniedException", text);
-    let got = error(s.backend.describe_identity_pool().identity_pool_id(s.id()).send().await);
+    let got = error(
+        s.signing()
+            .describe_identity_pool()
+            .identity_pool_id(s.id())
+            .send()
+            .await,
+    );
     expect(&s, "AccessDenied", got, "AccessDeniedException", "");
 }
 
@@ -144,7 +150,7 @@ async fn post(s: &Stage, headers: &[(&str, &str)], body: &str) -> (u16, String) 
 }
 
 async fn protocol() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let got = s.json("NoSuchOperation", json!({}), false).await;
     expect(&s, "UnknownOperation", got, "UnknownOperationException", "");
     for body in ["no json", "[]", "\"text\"", "{", "\u{feff}{}", "null"] {
@@ -249,8 +255,8 @@ async fn protocol() {
 }
 
 async fn pools() {
-    let s = stage(|pool| pool).await;
-    let got = error(s.app.get_id().identity_pool_id(NOBODY).send().await);
+    let s = Stage::start().await;
+    let got = error(s.client().get_id().identity_pool_id(NOBODY).send().await);
     expect(
         &s,
         "PoolNotFound",
@@ -276,12 +282,18 @@ async fn pools() {
         );
     }
     let text = format!("Identity '{NOBODY}' not found.");
-    let got = error(s.app.get_credentials_for_identity().identity_id(NOBODY).send().await);
+    let got = error(
+        s.client()
+            .get_credentials_for_identity()
+            .identity_id(NOBODY)
+            .send()
+            .await,
+    );
     expect(&s, "IdentityNotFound", got, NOT_FOUND, &text);
-    let got = error(s.app.get_open_id_token().identity_id(NOBODY).send().await);
+    let got = error(s.client().get_open_id_token().identity_id(NOBODY).send().await);
     expect(&s, "IdentityNotFound", got, NOT_FOUND, &text);
     let dev = s
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(s.id())
         .logins(PROVIDER, "u");
@@ -289,14 +301,14 @@ async fn pools() {
     expect(&s, "IdentityNotFound", got, NOT_FOUND, &text);
 
     let arn = "arn:aws:cognito-identity:us-east-1:123456789012:identitypool/us-east-1:none";
-    let got = error(s.backend.list_tags_for_resource().resource_arn(arn).send().await);
+    let got = error(s.signing().list_tags_for_resource().resource_arn(arn).send().await);
     expect(&s, "ArnNotFound", got, NOT_FOUND, "");
     let arn = format!(
         "arn:aws:cognito-identity:us-east-1:123456789012:identitypool/{}",
         s.id()
     );
     for part in 0..2 {
-        let mut call = s.backend.tag_resource().resource_arn(&arn);
+        let mut call = s.signing().tag_resource().resource_arn(&arn);
         for index in 0..26 {
             call = call.tags(format!("{part}-{index}"), "v");
         }
@@ -307,7 +319,7 @@ async fn pools() {
     }
 
     let update = s
-        .backend
+        .signing()
         .update_identity_pool()
         .identity_pool_id(s.id())
         .identity_pool_name("a");
@@ -362,26 +374,26 @@ async fn pools() {
 }
 
 async fn logins() {
-    let s = stage(|pool| pool.allow_guests(false)).await;
+    let s = Stage::with(|pool| pool.allow_guests(false)).await;
     let text = "Unauthenticated access is not supported for this identity pool.";
-    let got = error(s.app.get_id().identity_pool_id(s.id()).send().await);
+    let got = error(s.client().get_id().identity_pool_id(s.id()).send().await);
     expect(&s, "GuestsNotAllowed", got, NOT_AUTHORIZED, text);
     let (id, _) = s.vend("user-42").await;
-    let got = error(s.app.get_credentials_for_identity().identity_id(&id).send().await);
+    let got = error(s.client().get_credentials_for_identity().identity_id(&id).send().await);
     expect(&s, "GuestsNotAllowed", got, NOT_AUTHORIZED, text);
 
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let (id, token) = s.vend("user-42").await;
     let (other, other_token) = s.vend("user-43").await;
     let forbidden = format!("Access to Identity '{id}' is forbidden.");
-    let get = |id: &str| s.app.get_credentials_for_identity().identity_id(id);
+    let get = |id: &str| s.client().get_credentials_for_identity().identity_id(id);
     let got = error(get(&id).send().await);
     expect(&s, "IdentityForbidden", got, NOT_AUTHORIZED, &forbidden);
     let mismatch = "Logins don't match. Please include at least one valid login for this identity or identity pool.";
     let got = error(get(&id).logins(ISSUER, &other_token).send().await);
     expect(&s, "LoginsDontMatch", got, NOT_AUTHORIZED, mismatch);
     let merge = s
-        .backend
+        .signing()
         .merge_developer_identities()
         .identity_pool_id(s.id())
         .developer_provider_name(PROVIDER);
@@ -397,11 +409,18 @@ async fn logins() {
     let passed = "Invalid login token. Can't pass in a Cognito token.";
     let (_, token) = s.vend("user-42").await;
     for key in [ISSUER, PROVIDER] {
-        let got = error(s.app.get_id().identity_pool_id(s.id()).logins(key, &token).send().await);
+        let got = error(
+            s.client()
+                .get_id()
+                .identity_pool_id(s.id())
+                .logins(key, &token)
+                .send()
+                .await,
+        );
         expect(&s, "CognitoTokenPassed", got, NOT_AUTHORIZED, passed);
     }
     let got = error(
-        s.app
+        s.client()
             .get_open_id_token()
             .identity_id(&other)
             .logins(ISSUER, &token)
@@ -421,7 +440,7 @@ async fn logins() {
     );
     let unsupported = "Token is not from a supported provider of this identity pool.";
     let got = error(
-        s.app
+        s.client()
             .get_id()
             .identity_pool_id(s.id())
             .logins("accounts.google.com", "x")
@@ -432,7 +451,13 @@ async fn logins() {
 
     let google = s.pool.oidc_issuer("accounts.google.com").unwrap();
     let facebook = s.pool.oidc_issuer("graph.facebook.com").unwrap();
-    let get_id = |provider: &str, token: String| s.app.get_id().identity_pool_id(s.id()).logins(provider, token).send();
+    let get_id = |provider: &str, token: String| {
+        s.client()
+            .get_id()
+            .identity_pool_id(s.id())
+            .logins(provider, token)
+            .send()
+    };
     let got = error(
         get_id(
             "accounts.google.com",
@@ -501,10 +526,10 @@ async fn logins() {
 }
 
 async fn tokens() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let (id, token) = s.vend("user-42").await;
     let get = |token: String| {
-        s.app
+        s.client()
             .get_credentials_for_identity()
             .identity_id(&id)
             .logins(ISSUER, token)
@@ -530,7 +555,7 @@ async fn tokens() {
     let longer = base64_simd::URL_SAFE_NO_PAD.encode_to_string(claims.to_string());
     let none = base64_simd::URL_SAFE_NO_PAD.encode_to_string(r#"{"alg":"none","kid":"us-east-11"}"#);
     let hmac = base64_simd::URL_SAFE_NO_PAD.encode_to_string(r#"{"alg":"HS512","kid":"us-east-11"}"#);
-    let stranger = stage(|pool| pool.own_key().identity_pool_id(s.id())).await;
+    let stranger = Stage::with(|pool| pool.own_key().identity_pool_id(s.id())).await;
     let (_, foreign) = stranger.vend("user-42").await;
     let flipped = format!(
         "{}{}",
@@ -560,13 +585,13 @@ async fn tokens() {
 
     // A token of another pool for an identity with the same region.
     let create = s
-        .backend
+        .signing()
         .create_identity_pool()
         .identity_pool_name("b")
         .allow_unauthenticated_identities(true);
     let other = create.developer_provider_name(PROVIDER).send().await.unwrap();
     let dev = s
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(other.identity_pool_id());
     let vended = dev.logins(PROVIDER, "user-42").send().await.unwrap();
@@ -575,9 +600,9 @@ async fn tokens() {
 }
 
 async fn developers() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let dev = || {
-        s.backend
+        s.signing()
             .get_open_id_token_for_developer_identity()
             .identity_pool_id(s.id())
     };
@@ -590,7 +615,7 @@ async fn developers() {
 
     let (id, _) = s.vend("user-42").await;
     let (other, _) = s.vend("user-43").await;
-    for existing in [&other, &s.guest().await] {
+    for existing in [&other, &s.guest_id().await] {
         let got = error(dev().identity_id(existing).logins(PROVIDER, "user-42").send().await);
         expect(
             &s,
@@ -603,7 +628,7 @@ async fn developers() {
     let got = error(dev().identity_id(&id).logins(PROVIDER, "user-44").send().await);
     expect(&s, "LoginsDontMatch", got, NOT_AUTHORIZED, "");
 
-    let lookup = || s.backend.lookup_developer_identity().identity_pool_id(s.id());
+    let lookup = || s.signing().lookup_developer_identity().identity_pool_id(s.id());
     let got = error(lookup().send().await);
     expect(&s, "LookupNeedsOne", got, PARAMETER, "");
     let got = error(lookup().developer_user_identifier("nobody").send().await);
@@ -619,7 +644,7 @@ async fn developers() {
     let got = error(lookup().identity_id(&id).next_token("x").send().await);
     expect(&s, "InvalidNextToken", got, PARAMETER, "");
     let got = error(
-        s.backend
+        s.signing()
             .list_identity_pools()
             .max_results(1)
             .next_token("x")
@@ -628,7 +653,7 @@ async fn developers() {
     );
     expect(&s, "InvalidNextToken", got, PARAMETER, "");
     let merge = s
-        .backend
+        .signing()
         .merge_developer_identities()
         .identity_pool_id(s.id())
         .developer_provider_name("login.other");
@@ -641,7 +666,7 @@ async fn developers() {
     );
     expect(&s, "UnsupportedDeveloperProvider", got, NOT_AUTHORIZED, text);
     let unlink = s
-        .backend
+        .signing()
         .unlink_developer_identity()
         .identity_pool_id(s.id())
         .identity_id(&id);
@@ -654,9 +679,9 @@ async fn developers() {
     );
     expect(&s, "NotLinked", got, CONFLICT, "");
 
-    let s = stage(|pool| pool.wrong_provider_is_invalid_parameter(true)).await;
+    let s = Stage::with(|pool| pool.wrong_provider_is_invalid_parameter(true)).await;
     let dev = s
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(s.id());
     let got = error(dev.logins("login.other", "u").send().await);
@@ -664,11 +689,11 @@ async fn developers() {
 }
 
 async fn links() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let google = s.pool.oidc_issuer("accounts.google.com").unwrap();
     let dev = |user: &str, sub: &str| {
         let call = s
-            .backend
+            .signing()
             .get_open_id_token_for_developer_identity()
             .identity_pool_id(s.id())
             .logins(PROVIDER, user);
@@ -680,7 +705,7 @@ async fn links() {
     dev("user-43", "b").await.unwrap();
     let merge = |source: String| {
         let call = s
-            .backend
+            .signing()
             .merge_developer_identities()
             .identity_pool_id(s.id())
             .developer_provider_name(PROVIDER);
@@ -691,14 +716,14 @@ async fn links() {
     let got = error(merge("user-43".to_owned()).await);
     expect(&s, "LoginConflict", got, CONFLICT, "");
     let unlink = s
-        .app
+        .client()
         .unlink_identity()
         .identity_id(&id)
         .logins("accounts.google.com", google.token("b"));
     let got = error(unlink.logins_to_remove("accounts.google.com").send().await);
     expect(&s, "LoginsDontMatch", got, NOT_AUTHORIZED, "");
     let unlink = || {
-        s.app
+        s.client()
             .unlink_identity()
             .identity_id(&id)
             .logins("accounts.google.com", google.token("a"))
@@ -719,13 +744,13 @@ async fn links() {
 }
 
 async fn flows_and_roles() {
-    let s = stage(|pool| pool.allow_classic_flow(false)).await;
-    let guest = s.guest().await;
-    let got = error(s.app.get_open_id_token().identity_id(guest).send().await);
+    let s = Stage::with(|pool| pool.allow_classic_flow(false)).await;
+    let guest = s.guest_id().await;
+    let got = error(s.client().get_open_id_token().identity_id(guest).send().await);
     let text = "Basic (classic) flow is not enabled, please use enhanced flow.";
     expect(&s, "ClassicFlowOff", got, PARAMETER, text);
 
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let issuer = s.pool.oidc_issuer("accounts.example.com").unwrap();
     let set = json!({
         "IdentityPoolId": s.id(),
@@ -733,11 +758,11 @@ async fn flows_and_roles() {
         "RoleMappings": { "accounts.example.com": { "Type": "Token", "AmbiguousRoleResolution": "Deny" } },
     });
     assert_eq!(s.json("SetIdentityPoolRoles", set, true).await, Default::default());
-    let guest = s.guest().await;
-    let got = error(s.app.get_open_id_token().identity_id(&guest).send().await);
+    let guest = s.guest_id().await;
+    let got = error(s.client().get_open_id_token().identity_id(&guest).send().await);
     let text = "Basic (classic) flow is not supported with RoleMappings, please use enhanced flow.";
     expect(&s, "ClassicFlowWithMappings", got, PARAMETER, text);
-    let call = s.app.get_credentials_for_identity().identity_id(&guest);
+    let call = s.client().get_credentials_for_identity().identity_id(&guest);
     let got = error(
         call.clone()
             .logins("accounts.example.com", issuer.token("s"))
@@ -748,7 +773,7 @@ async fn flows_and_roles() {
     expect(&s, "AmbiguousRole", got, NOT_AUTHORIZED, text);
     let (id, token) = s.vend("user-42").await;
     let call = s
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(id)
         .logins(ISSUER, token);
@@ -759,10 +784,10 @@ async fn flows_and_roles() {
     );
     expect(&s, "CustomRoleDenied", got, NOT_AUTHORIZED, "");
 
-    let s = stage(LocalIdentityPoolBuilder::without_roles).await;
+    let s = Stage::with(LocalIdentityPoolBuilder::without_roles).await;
     let (id, token) = s.vend("user-42").await;
     let got = error(
-        s.app
+        s.client()
             .get_credentials_for_identity()
             .identity_id(id)
             .logins(ISSUER, token)
@@ -779,9 +804,9 @@ async fn flows_and_roles() {
     );
 
     // Tags that do not fit into a session.
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let dev = s
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(s.id())
         .logins(PROVIDER, "u");
@@ -792,7 +817,7 @@ async fn flows_and_roles() {
         .await
         .unwrap();
     let call = s
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(vended.identity_id.unwrap());
     let got = error(call.logins(ISSUER, vended.token.unwrap()).send().await);
@@ -813,7 +838,7 @@ async fn sts() {
     let closed = "arn:aws:iam::123456789012:role/closed";
     let short = "arn:aws:iam::123456789012:role/short";
     let open = r#"{ "Statement": { "Effect": "Allow", "Principal": "*", "Action": "*" } }"#;
-    let s = stage(|pool| {
+    let s = Stage::with(|pool| {
         pool.role(LocalRole::new(closed, policy).unwrap())
             .role(LocalRole::new(short, open).unwrap())
     })
@@ -856,7 +881,7 @@ async fn sts() {
     expect(&s, "StsConstraint", got, "ValidationError", text);
 
     let dev = s
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(s.id())
         .logins(PROVIDER, "u");
@@ -955,7 +980,7 @@ async fn sts() {
     );
     s.pool.faults().clear();
     let (id, token) = s.vend("user-42").await;
-    let vended = s.exchange(&id, &token).await;
+    let vended = s.credentials(&id, &token).await;
     s.clock.advance(Duration::from_secs(3600));
     expect(
         &s,
@@ -968,7 +993,7 @@ async fn sts() {
 
 /// Errors that only a fault of the service makes.
 async fn injected() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let config = over_socket(s.pool.client_config(), &s.pool).into_builder();
     let config = config
         .retry_config(aws_smithy_types::retry::RetryConfig::disabled())
@@ -1006,9 +1031,9 @@ async fn injected() {
 }
 
 async fn throttled() {
-    let s = stage(|pool| pool.throttling(true)).await;
+    let s = Stage::with(|pool| pool.throttling(true)).await;
     for _ in 0..25 {
-        s.guest().await;
+        s.guest_id().await;
     }
     let config = s
         .pool
@@ -1020,12 +1045,12 @@ async fn throttled() {
     let got = error(app.get_id().identity_pool_id(s.id()).send().await);
     expect(&s, "Throttled", got, "TooManyRequestsException", "Rate exceeded");
     s.clock.advance(Duration::from_secs(1));
-    s.guest().await;
+    s.guest_id().await;
 }
 
 #[tokio::test]
 async fn errors_have_the_head_and_body_of_the_service() {
-    let s = stage(|pool| pool.allow_guests(false)).await;
+    let s = Stage::with(|pool| pool.allow_guests(false)).await;
     let response = reqwest::Client::new()
         .post(s.pool.endpoint_url())
         .header(
@@ -1060,7 +1085,7 @@ async fn errors_have_the_head_and_body_of_the_service() {
 
 #[tokio::test]
 async fn denials_by_a_policy_have_a_capital_message() {
-    let s = stage(|pool| pool.deny("GetId")).await;
+    let s = Stage::with(|pool| pool.deny("GetId")).await;
     let target = ("x-amz-target", "AWSCognitoIdentityService.GetId");
     let (_, body) = post(&s, &[target], &json!({ "IdentityPoolId": s.id() }).to_string()).await;
     assert!(body.contains(r#""Message":"User: anonymous"#), "{body}");
@@ -1068,7 +1093,7 @@ async fn denials_by_a_policy_have_a_capital_message() {
 
 #[tokio::test]
 async fn sts_errors_are_xml_with_a_request_id() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let form = ("content-type", "application/x-www-form-urlencoded; charset=utf-8");
     let (status, body) = post(&s, &[form], "Action=%3Cscript%3E%26&Version=2011-06-15").await;
     assert_eq!(status, 400);
@@ -1085,7 +1110,7 @@ async fn sts_errors_are_xml_with_a_request_id() {
 
 #[tokio::test]
 async fn the_checks_come_in_the_documented_order() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     // Not JSON, not signed, out of range, unknown: always the first.
     let operation = "DescribeIdentityPool";
     assert_eq!(s.call("Nothing", "no json", false).await.0, "UnknownOperationException");
@@ -1106,14 +1131,14 @@ async fn the_checks_come_in_the_documented_order() {
 
 #[tokio::test]
 async fn an_authorization_header_on_an_unsigned_operation_is_ignored_and_recorded() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let headers = [
         ("x-amz-target", "AWSCognitoIdentityService.GetId"),
         ("authorization", "garbage"),
     ];
     let (status, _) = post(&s, &headers, &json!({ "IdentityPoolId": s.id() }).to_string()).await;
     assert_eq!(status, 200);
-    s.guest().await;
+    s.guest_id().await;
     assert_eq!(
         s.pool
             .requests()
@@ -1126,7 +1151,7 @@ async fn an_authorization_header_on_an_unsigned_operation_is_ignored_and_recorde
 
 #[tokio::test]
 async fn a_browser_may_call_but_not_reach_the_faults() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let preflight = async |path: &str| {
         let url = format!("{}{path}", s.pool.endpoint_url());
         let request = reqwest::Client::new()
@@ -1158,7 +1183,7 @@ fn get_id(host: &str, body: &str) -> String {
 
 #[tokio::test]
 async fn only_loopback_hosts_are_answered() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let body = json!({ "IdentityPoolId": s.id() }).to_string();
     let done = |text: &str| text.contains("\r\n\r\n");
     for host in ["localhost", "127.0.0.1:99", "[::1]:99", "LOCALHOST:1"] {
@@ -1185,7 +1210,7 @@ async fn only_loopback_hosts_are_answered() {
 
 #[tokio::test]
 async fn a_body_of_ten_megabytes_is_refused_in_the_form_of_the_service() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let body = format!(r#"{{"IdentityPoolId":"{}"}}"#, "x".repeat(10_000_000));
     let answer = s
         .raw(get_id("localhost", &body).as_bytes(), |text| text.ends_with('}'))
@@ -1202,26 +1227,26 @@ async fn a_body_of_ten_megabytes_is_refused_in_the_form_of_the_service() {
         answer.starts_with("HTTP/1.1 413") && answer.contains("RequestEntityTooLarge"),
         "{answer}"
     );
-    s.guest().await;
+    s.guest_id().await;
 }
 
 #[tokio::test]
 async fn unknown_members_are_ignored() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let body = json!({ "IdentityPoolId": s.id(), "Unknown": { "deep": [1, { "x": null }] } });
     assert_eq!(s.json("GetId", body, false).await, Default::default());
 }
 
 #[tokio::test]
 async fn deep_json_is_no_stack_overflow() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let deep = format!(r#"{{"IdentityPoolId":{}}}"#, "[".repeat(500_000));
     assert_eq!(s.call("GetId", deep, false).await.0, "SerializationException");
 }
 
 #[tokio::test]
 async fn other_protocols_get_an_answer() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let done = |text: &str| text.contains("\r\n\r\n");
     for (request, expected) in [
         ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404"),
@@ -1250,12 +1275,12 @@ async fn other_protocols_get_an_answer() {
             "{request:?}: {answer}"
         );
     }
-    s.guest().await;
+    s.guest_id().await;
 }
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let good = get_id("localhost", &json!({ "IdentityPoolId": s.id() }).to_string());
     let bad = get_id("localhost", "no json");
     let answer = s
@@ -1269,7 +1294,7 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test]
 async fn head_and_body_come_in_one_write() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let request = get_id("localhost", &json!({ "IdentityPoolId": s.id() }).to_string());
     let mut stream = tokio::net::TcpStream::connect(s.pool.endpoint_url().replace("http://", ""))
         .await
@@ -1290,7 +1315,7 @@ async fn head_and_body_come_in_one_write() {
 
 #[tokio::test]
 async fn a_client_that_stops_sending_does_not_hold_up_others() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let address = s.pool.endpoint_url().replace("http://", "");
     let mut stuck = Vec::new();
     for part in [
@@ -1307,7 +1332,7 @@ async fn a_client_that_stops_sending_does_not_hold_up_others() {
         }
     }
     for _ in 0..20 {
-        s.guest().await;
+        s.guest_id().await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pool_support::{ISSUER, PROVIDER, Stage, error, over_socket, stage};
+use crate::stage::{ISSUER, PROVIDER, Stage, error, over_socket};
 use aws_credential_types::Credentials;
 use aws_sdk_cognitoidentity::Client;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -27,7 +27,7 @@ fn clients(s: &Stage) -> [Client; 2] {
 
 #[tokio::test]
 async fn a_connection_that_ends_early_is_an_error_and_the_next_call_works() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     for client in clients(&s) {
         let get_id = || client.get_id().identity_pool_id(s.id()).send();
         s.pool.faults().next_of("GetId", LocalFault::ConnectionReset);
@@ -44,7 +44,7 @@ async fn a_connection_that_ends_early_is_an_error_and_the_next_call_works() {
 
 #[tokio::test]
 async fn a_reset_is_a_reset_and_half_an_answer_is_half_an_answer() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let body = json!({ "IdentityPoolId": s.id() }).to_string();
     let request = format!(
         "POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: AWSCognitoIdentityService.GetId\r\nContent-Length: {}\r\n\r\n{body}",
@@ -76,7 +76,7 @@ async fn a_reset_is_a_reset_and_half_an_answer_is_half_an_answer() {
 
 #[tokio::test]
 async fn statuses_and_refusals_come_as_the_service_sends_them() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     for client in clients(&s) {
         let get_id = || client.get_id().identity_pool_id(s.id()).send();
         for status in [500, 503] {
@@ -100,11 +100,11 @@ async fn statuses_and_refusals_come_as_the_service_sends_them() {
 
 #[tokio::test]
 async fn a_throttled_call_is_retried_by_the_sdk() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     s.pool
         .faults()
         .next_n_of("GetId", 2, LocalFault::refuse("TooManyRequestsException").unwrap());
-    s.guest().await;
+    s.guest_id().await;
     assert_eq!(
         s.pool
             .requests_of("GetId")
@@ -117,8 +117,8 @@ async fn a_throttled_call_is_retried_by_the_sdk() {
 
 #[tokio::test]
 async fn credentials_can_be_expired_incomplete_or_of_another_identity() {
-    let s = stage(|pool| pool).await;
-    let id = s.guest().await;
+    let s = Stage::start().await;
+    let id = s.guest_id().await;
     for client in clients(&s) {
         let get = || client.get_credentials_for_identity().identity_id(&id).send();
         let plan = |fault| s.pool.faults().next_of("GetCredentialsForIdentity", fault);
@@ -145,7 +145,7 @@ async fn credentials_can_be_expired_incomplete_or_of_another_identity() {
 
 #[tokio::test]
 async fn sts_credentials_can_be_expired_incomplete_or_of_another_identity() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let (id, token) = s.vend("user-42").await;
     let sts = s.sts();
     let assume = async |fault| {
@@ -174,9 +174,9 @@ async fn sts_credentials_can_be_expired_incomplete_or_of_another_identity() {
 
 #[tokio::test]
 async fn requests_that_never_got_an_answer_are_counted() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     s.pool.faults().next_of("GetId", LocalFault::ConnectionReset);
-    s.guest().await;
+    s.guest_id().await;
     assert_eq!(
         s.pool
             .requests_of("GetId")
@@ -189,10 +189,10 @@ async fn requests_that_never_got_an_answer_are_counted() {
 
 #[tokio::test]
 async fn rotated_keys_keep_or_drop_older_tokens() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let (id, token) = s.vend("user-42").await;
     let get = |token: &str| {
-        s.app
+        s.client()
             .get_credentials_for_identity()
             .identity_id(&id)
             .logins(ISSUER, token)
@@ -241,11 +241,11 @@ async fn latency_and_hangs_end_by_the_clients_own_timeout() {
 
 #[tokio::test]
 async fn the_services_clock_may_be_another() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let (id, token) = s.vend("user-42").await;
     s.pool.faults().set_clock_offset(900);
     let call = s
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(&id)
         .logins(ISSUER, token);
@@ -259,7 +259,7 @@ async fn the_services_clock_may_be_another() {
 #[tokio::test]
 async fn a_seed_brings_the_same_faults_again() {
     let outcomes = async |seed| {
-        let s = stage(|pool| pool).await;
+        let s = Stage::start().await;
         s.pool.faults().seeded(
             seed,
             3,
@@ -281,7 +281,7 @@ async fn a_seed_brings_the_same_faults_again() {
 
 #[tokio::test]
 async fn faults_can_be_planned_from_another_process_that_has_the_token() {
-    let s = stage(|pool| pool).await;
+    let s = Stage::start().await;
     let url = format!("{}/_local/faults", s.pool.endpoint_url());
     let post = async |token: &str, order: serde_json::Value| {
         let request = reqwest::Client::new()
@@ -324,7 +324,7 @@ async fn faults_can_be_planned_from_another_process_that_has_the_token() {
 
 #[tokio::test]
 async fn credentials_come_from_the_server_behind_the_pool() {
-    let behind = stage(|pool| pool).await;
+    let behind = Stage::start().await;
     let clock = LocalClock::at_present();
     let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&asked);
@@ -351,14 +351,9 @@ async fn credentials_come_from_the_server_behind_the_pool() {
         .start()
         .await
         .unwrap();
-    let front = Stage {
-        backend: Client::new(&front.backend_config()),
-        app: Client::new(&front.client_config()),
-        pool: front,
-        clock: behind.clock.clone(),
-    };
+    let front = Stage::of(front, behind.clock.clone()).in_process();
     let (id, token) = front.vend("user-42").await;
-    assert_eq!(front.exchange(&id, &token).await.access_key_id(), Some("ASIABEHIND"));
+    assert_eq!(front.credentials(&id, &token).await.access_key_id(), Some("ASIABEHIND"));
     assert_eq!(front.pool.identity_of("ASIABEHIND"), Some(id.clone()));
     {
         let asked = asked.lock().unwrap();
@@ -371,7 +366,7 @@ async fn credentials_come_from_the_server_behind_the_pool() {
         Default::default()
     );
     let call = front
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(&id)
         .logins(ISSUER, token);

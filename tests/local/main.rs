@@ -6,8 +6,8 @@
     reason = "a test's failure is a panic"
 )]
 
-#[path = "../pool_support/mod.rs"]
-mod pool_support;
+#[path = "../stage/mod.rs"]
+mod stage;
 
 mod errors;
 mod faults;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::pool_support::{ISSUER, PROVIDER, Stage, error, over_socket, signed_by, stage};
+use crate::stage::{ISSUER, PROVIDER, Stage, error, over_socket, signed_by};
 use aws_sdk_cognitoidentity::types::{
     AmbiguousRoleResolutionType, CognitoIdentityProvider, MappingRule, MappingRuleMatchType, RoleMapping,
     RoleMappingType, RulesConfigurationType,
@@ -21,11 +21,11 @@ fn claims(token: &str) -> Value {
 
 #[tokio::test]
 async fn every_guest_is_new_and_gets_the_role_of_guests() {
-    let stage = stage(|pool| pool).await;
-    let (first, second) = (stage.guest().await, stage.guest().await);
+    let stage = Stage::start().await;
+    let (first, second) = (stage.guest_id().await, stage.guest_id().await);
     assert_ne!(first, second);
     let output = stage
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(&first)
         .send()
@@ -54,9 +54,9 @@ fn now(stage: &Stage) -> std::time::SystemTime {
 
 #[tokio::test]
 async fn a_developer_token_has_the_duration_and_tags_that_were_asked_for() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let output = stage
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(stage.id())
         .logins(PROVIDER, "user-42")
@@ -84,7 +84,7 @@ async fn a_developer_token_has_the_duration_and_tags_that_were_asked_for() {
         arn.as_str()
     );
 
-    stage.exchange(output.identity_id().unwrap(), &token).await;
+    stage.credentials(output.identity_id().unwrap(), &token).await;
     let record = stage.pool.requests_of("GetCredentialsForIdentity").pop().unwrap();
     assert_eq!(record.principal_tags["tenant"], "t1");
     assert_eq!(record.logins, [ISSUER]);
@@ -92,10 +92,10 @@ async fn a_developer_token_has_the_duration_and_tags_that_were_asked_for() {
 
 #[tokio::test]
 async fn a_guest_that_is_linked_to_a_new_user_keeps_its_id() {
-    let stage = stage(|pool| pool).await;
-    let guest = stage.guest().await;
+    let stage = Stage::start().await;
+    let guest = stage.guest_id().await;
     let linked = stage
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(stage.id())
         .identity_id(&guest)
@@ -107,7 +107,7 @@ async fn a_guest_that_is_linked_to_a_new_user_keeps_its_id() {
     assert_eq!(stage.vend("user-42").await.0, guest);
     let (code, message) = error(
         stage
-            .app
+            .client()
             .get_credentials_for_identity()
             .identity_id(&guest)
             .send()
@@ -119,13 +119,13 @@ async fn a_guest_that_is_linked_to_a_new_user_keeps_its_id() {
 
 #[tokio::test]
 async fn lookup_finds_users_and_identities_in_pages() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let (id, _) = stage.vend("user-0").await;
     for index in 1..5 {
         let user = format!("user-{index}");
         stage.vend(&user).await;
         let merged = stage
-            .backend
+            .signing()
             .merge_developer_identities()
             .identity_pool_id(stage.id())
             .developer_provider_name(PROVIDER)
@@ -137,7 +137,7 @@ async fn lookup_finds_users_and_identities_in_pages() {
         assert_eq!(merged.identity_id(), Some(id.as_str()));
         assert_eq!(stage.vend(&user).await.0, id);
     }
-    let lookup = || stage.backend.lookup_developer_identity().identity_pool_id(stage.id());
+    let lookup = || stage.signing().lookup_developer_identity().identity_pool_id(stage.id());
     let mut users = Vec::new();
     let mut token = None;
     for size in [2, 2, 1] {
@@ -174,10 +174,10 @@ async fn lookup_finds_users_and_identities_in_pages() {
 
 #[tokio::test]
 async fn an_unlinked_user_gets_a_new_identity_and_the_old_one_is_inaccessible() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let (id, token) = stage.vend("user-42").await;
     stage
-        .backend
+        .signing()
         .unlink_developer_identity()
         .identity_id(&id)
         .identity_pool_id(stage.id())
@@ -187,7 +187,7 @@ async fn an_unlinked_user_gets_a_new_identity_and_the_old_one_is_inaccessible() 
         .await
         .unwrap();
     let call = stage
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(&id)
         .logins(ISSUER, token);
@@ -200,10 +200,10 @@ async fn an_unlinked_user_gets_a_new_identity_and_the_old_one_is_inaccessible() 
 
 #[tokio::test]
 async fn identities_are_described_listed_and_deleted() {
-    let stage = stage(|pool| pool).await;
-    let (user, guest) = (stage.vend("user-42").await.0, stage.guest().await);
+    let stage = Stage::start().await;
+    let (user, guest) = (stage.vend("user-42").await.0, stage.guest_id().await);
     let described = stage
-        .backend
+        .signing()
         .describe_identity()
         .identity_id(&user)
         .send()
@@ -213,7 +213,7 @@ async fn identities_are_described_listed_and_deleted() {
     assert_eq!(described.creation_date(), described.last_modified_date());
     assert!(
         stage
-            .backend
+            .signing()
             .describe_identity()
             .identity_id(&guest)
             .send()
@@ -230,7 +230,7 @@ async fn identities_are_described_listed_and_deleted() {
     let mut token = None;
     loop {
         let page = stage
-            .backend
+            .signing()
             .list_identities()
             .identity_pool_id(stage.id())
             .max_results(3)
@@ -252,12 +252,12 @@ async fn identities_are_described_listed_and_deleted() {
 
     let unknown = "us-east-1:00000000-0000-0000-0000-000000000000";
     let deletion = stage
-        .backend
+        .signing()
         .delete_identities()
         .identity_ids_to_delete(&user)
         .identity_ids_to_delete(unknown);
     assert!(deletion.send().await.unwrap().unprocessed_identity_ids().is_empty());
-    let (code, message) = error(stage.backend.describe_identity().identity_id(&user).send().await);
+    let (code, message) = error(stage.signing().describe_identity().identity_id(&user).send().await);
     assert_eq!(
         (code.as_str(), message),
         ("ResourceNotFoundException", format!("Identity '{user}' not found."))
@@ -271,11 +271,11 @@ async fn identities_are_described_listed_and_deleted() {
 
 #[tokio::test]
 async fn hidden_disabled_identities_are_not_listed() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     stage.vend("a").await;
     stage.vend("b").await;
     let merge = stage
-        .backend
+        .signing()
         .merge_developer_identities()
         .identity_pool_id(stage.id())
         .developer_provider_name(PROVIDER);
@@ -287,7 +287,7 @@ async fn hidden_disabled_identities_are_not_listed() {
         .unwrap();
     let list = |hide| {
         stage
-            .backend
+            .signing()
             .list_identities()
             .identity_pool_id(stage.id())
             .max_results(60)
@@ -299,8 +299,8 @@ async fn hidden_disabled_identities_are_not_listed() {
 
 #[tokio::test]
 async fn pools_are_created_described_updated_listed_and_deleted() {
-    let stage = stage(|pool| pool).await;
-    let backend = &stage.backend;
+    let stage = Stage::start().await;
+    let backend = &stage.signing();
     let created = backend
         .create_identity_pool()
         .identity_pool_name("second")
@@ -340,7 +340,7 @@ async fn pools_are_created_described_updated_listed_and_deleted() {
         "what is left out is reset"
     );
     assert_eq!(
-        error(stage.app.get_id().identity_pool_id(&id).send().await).0,
+        error(stage.client().get_id().identity_pool_id(&id).send().await).0,
         "NotAuthorizedException"
     );
 
@@ -369,15 +369,15 @@ async fn pools_are_created_described_updated_listed_and_deleted() {
 
 #[tokio::test]
 async fn identities_of_one_pool_are_not_those_of_another() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let create = stage
-        .backend
+        .signing()
         .create_identity_pool()
         .identity_pool_name("second")
         .allow_unauthenticated_identities(true);
     let other = create.developer_provider_name(PROVIDER).send().await.unwrap();
     let vended = stage
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(other.identity_pool_id())
         .logins(PROVIDER, "user-42")
@@ -387,7 +387,7 @@ async fn identities_of_one_pool_are_not_those_of_another() {
     assert_ne!(vended.identity_id(), Some(stage.vend("user-42").await.0.as_str()));
     // A pool from the API has no roles.
     let call = stage
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(vended.identity_id.unwrap());
     let (code, _) = error(call.logins(ISSUER, vended.token.unwrap()).send().await);
@@ -396,7 +396,7 @@ async fn identities_of_one_pool_are_not_those_of_another() {
 
 #[tokio::test]
 async fn roles_are_set_and_read_back() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let issuer = stage.pool.user_pool("us-east-1_Example", "client1").unwrap();
     let key = format!("{}:client1", issuer.provider_name());
     let mapping = RoleMapping::builder()
@@ -404,14 +404,14 @@ async fn roles_are_set_and_read_back() {
         .ambiguous_role_resolution(AmbiguousRoleResolutionType::Deny)
         .build()
         .unwrap();
-    let set = stage.backend.set_identity_pool_roles().identity_pool_id(stage.id());
+    let set = stage.signing().set_identity_pool_roles().identity_pool_id(stage.id());
     set.roles("authenticated", ROLE)
         .role_mappings(&key, mapping.clone())
         .send()
         .await
         .unwrap();
     let got = stage
-        .backend
+        .signing()
         .get_identity_pool_roles()
         .identity_pool_id(stage.id())
         .send()
@@ -423,7 +423,7 @@ async fn roles_are_set_and_read_back() {
 
 #[tokio::test]
 async fn a_role_mapping_by_token_follows_the_token() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let issuer = stage.pool.user_pool("us-east-1_Example", "client1").unwrap();
     let mapping = RoleMapping::builder()
         .r#type(RoleMappingType::Token)
@@ -431,7 +431,7 @@ async fn a_role_mapping_by_token_follows_the_token() {
         .build()
         .unwrap();
     let set = stage
-        .backend
+        .signing()
         .set_identity_pool_roles()
         .identity_pool_id(stage.id())
         .roles("authenticated", ROLE);
@@ -477,13 +477,13 @@ async fn role_of(
     custom: Option<&str>,
 ) -> Result<String, (String, String)> {
     let get_id = stage
-        .app
+        .client()
         .get_id()
         .identity_pool_id(stage.id())
         .logins(issuer.provider_name(), &token);
     let id = get_id.send().await.unwrap().identity_id.unwrap();
     let call = stage
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(id)
         .logins(issuer.provider_name(), token);
@@ -502,7 +502,7 @@ async fn role_of(
 
 #[tokio::test]
 async fn a_role_mapping_by_rules_takes_the_first_that_matches() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let issuer = stage.pool.oidc_issuer("accounts.example.com").unwrap();
     let rule = |claim: &str, kind, value: &str, role: &str| {
         let role = format!("arn:aws:iam::123456789012:role/{role}");
@@ -533,7 +533,7 @@ async fn a_role_mapping_by_rules_takes_the_first_that_matches() {
         .build()
         .unwrap();
     let set = stage
-        .backend
+        .signing()
         .set_identity_pool_roles()
         .identity_pool_id(stage.id())
         .roles("authenticated", ROLE);
@@ -578,7 +578,7 @@ async fn a_role_mapping_by_rules_takes_the_first_that_matches() {
 
 #[tokio::test]
 async fn a_social_login_runs_offline_and_merges_a_guest() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     for host in [
         "graph.facebook.com",
         "accounts.google.com",
@@ -589,16 +589,16 @@ async fn a_social_login_runs_offline_and_merges_a_guest() {
         let issuer = stage.pool.oidc_issuer(host).unwrap();
         let get_id = || {
             stage
-                .app
+                .client()
                 .get_id()
                 .identity_pool_id(stage.id())
                 .logins(host, issuer.token("s"))
         };
         let id = get_id().send().await.unwrap().identity_id.unwrap();
         assert_eq!(get_id().send().await.unwrap().identity_id.as_ref(), Some(&id), "{host}");
-        let guest = stage.guest().await;
+        let guest = stage.guest_id().await;
         let call = stage
-            .app
+            .client()
             .get_credentials_for_identity()
             .identity_id(&guest)
             .logins(host, issuer.token("s"));
@@ -608,7 +608,7 @@ async fn a_social_login_runs_offline_and_merges_a_guest() {
             "the owner's id comes back"
         );
         let reuse = stage
-            .app
+            .client()
             .get_credentials_for_identity()
             .identity_id(&guest)
             .send()
@@ -620,23 +620,23 @@ async fn a_social_login_runs_offline_and_merges_a_guest() {
 /// The table of the observed identities of one device: guest, new user, signed out, the user again.
 #[tokio::test]
 async fn the_identities_of_one_device_are_as_observed() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let issuer = stage.pool.oidc_issuer("accounts.google.com").unwrap();
     let sign_in = async |guest: &str, sub: &str| {
         let call = stage
-            .app
+            .client()
             .get_credentials_for_identity()
             .identity_id(guest)
             .logins("accounts.google.com", issuer.token(sub));
         call.send().await.unwrap().identity_id.unwrap()
     };
-    let first = stage.guest().await;
+    let first = stage.guest_id().await;
     assert_eq!(sign_in(&first, "U1").await, first, "a new user keeps the guest's id");
-    let second = stage.guest().await;
+    let second = stage.guest_id().await;
     assert_eq!(sign_in(&second, "U1").await, first);
-    let third = stage.guest().await;
+    let third = stage.guest_id().await;
     assert_eq!(sign_in(&third, "U2").await, third);
-    let fourth = stage.guest().await;
+    let fourth = stage.guest_id().await;
     assert_eq!(sign_in(&fourth, "U1").await, first);
     assert_eq!(
         [&first, &second, &third, &fourth]
@@ -649,11 +649,11 @@ async fn the_identities_of_one_device_are_as_observed() {
 
 #[tokio::test]
 async fn a_developer_user_is_linked_to_a_social_login_by_the_backend() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let issuer = stage.pool.oidc_issuer("graph.facebook.com").unwrap();
     let (id, _) = stage.vend("user-42").await;
     let both = stage
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(stage.id())
         .logins(PROVIDER, "user-42")
@@ -662,31 +662,43 @@ async fn a_developer_user_is_linked_to_a_social_login_by_the_backend() {
         .await
         .unwrap();
     assert_eq!(both.identity_id(), Some(id.as_str()));
-    let described = stage.backend.describe_identity().identity_id(&id).send().await.unwrap();
+    let described = stage
+        .signing()
+        .describe_identity()
+        .identity_id(&id)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(described.logins(), ["graph.facebook.com", PROVIDER]);
     let social = stage
-        .app
+        .client()
         .get_id()
         .identity_pool_id(stage.id())
         .logins("graph.facebook.com", issuer.token("f"));
     assert_eq!(social.send().await.unwrap().identity_id(), Some(id.as_str()));
 
     let unlink = stage
-        .app
+        .client()
         .unlink_identity()
         .identity_id(&id)
         .logins("graph.facebook.com", issuer.token("f"));
     unlink.logins_to_remove("graph.facebook.com").send().await.unwrap();
-    let described = stage.backend.describe_identity().identity_id(&id).send().await.unwrap();
+    let described = stage
+        .signing()
+        .describe_identity()
+        .identity_id(&id)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(described.logins(), [PROVIDER]);
 }
 
 #[tokio::test]
 async fn the_classic_flow_ends_in_a_role_of_ones_own() {
-    let stage = stage(|pool| pool).await;
-    let guest = stage.guest().await;
+    let stage = Stage::start().await;
+    let guest = stage.guest_id().await;
     let token = stage
-        .app
+        .client()
         .get_open_id_token()
         .identity_id(&guest)
         .send()
@@ -722,12 +734,12 @@ async fn the_classic_flow_ends_in_a_role_of_ones_own() {
 
 #[tokio::test]
 async fn amr_names_the_login_as_aws_spells_it() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let oidc = stage.pool.oidc_issuer("accounts.example.com").unwrap();
     let users = stage.pool.user_pool("us-east-1_Example", "client1").unwrap();
     let amr = async |provider: &str, token: String| {
         let id = stage
-            .app
+            .client()
             .get_id()
             .identity_pool_id(stage.id())
             .logins(provider, &token)
@@ -735,7 +747,7 @@ async fn amr_names_the_login_as_aws_spells_it() {
             .await
             .unwrap();
         let call = stage
-            .app
+            .client()
             .get_open_id_token()
             .identity_id(id.identity_id.unwrap())
             .logins(provider, token);
@@ -753,18 +765,18 @@ async fn amr_names_the_login_as_aws_spells_it() {
 
 #[tokio::test]
 async fn claims_become_principal_tags_by_the_pools_map() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let issuer = stage.pool.oidc_issuer("accounts.example.com").unwrap();
     let set = || {
         stage
-            .backend
+            .signing()
             .set_principal_tag_attribute_map()
             .identity_pool_id(stage.id())
             .identity_provider_name("accounts.example.com")
     };
     set().principal_tags("department", "dept").send().await.unwrap();
     let get = stage
-        .backend
+        .signing()
         .get_principal_tag_attribute_map()
         .identity_pool_id(stage.id());
     let got = get.identity_provider_name("accounts.example.com").send().await.unwrap();
@@ -795,13 +807,13 @@ async fn claims_become_principal_tags_by_the_pools_map() {
 
 #[tokio::test]
 async fn pools_are_tagged_and_untagged() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let arn = format!(
         "arn:aws:cognito-identity:us-east-1:123456789012:identitypool/{}",
         stage.id()
     );
     stage
-        .backend
+        .signing()
         .tag_resource()
         .resource_arn(&arn)
         .tags("a", "1")
@@ -810,7 +822,7 @@ async fn pools_are_tagged_and_untagged() {
         .await
         .unwrap();
     stage
-        .backend
+        .signing()
         .untag_resource()
         .resource_arn(&arn)
         .tag_keys("a")
@@ -818,7 +830,7 @@ async fn pools_are_tagged_and_untagged() {
         .await
         .unwrap();
     let tags = stage
-        .backend
+        .signing()
         .list_tags_for_resource()
         .resource_arn(&arn)
         .send()
@@ -841,14 +853,14 @@ async fn a_registered_role_is_asked_whether_it_trusts_the_token() {
         .to_string()
     };
     let role = |amr| LocalRole::new(ROLE, &policy(amr)).unwrap();
-    let trusting = stage(|pool| pool.role(role(PROVIDER)).authenticated_role(ROLE)).await;
+    let trusting = Stage::with(|pool| pool.role(role(PROVIDER)).authenticated_role(ROLE)).await;
     let (id, token) = trusting.vend("user-42").await;
-    trusting.exchange(&id, &token).await;
+    trusting.credentials(&id, &token).await;
 
-    let other = stage(|pool| pool.role(role("login.other")).authenticated_role(ROLE)).await;
+    let other = Stage::with(|pool| pool.role(role("login.other")).authenticated_role(ROLE)).await;
     let (id, token) = other.vend("user-42").await;
     let call = other
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(id)
         .logins(ISSUER, token);
@@ -857,14 +869,14 @@ async fn a_registered_role_is_asked_whether_it_trusts_the_token() {
 
 #[tokio::test]
 async fn a_user_pool_can_be_configured_over_the_api() {
-    let stage = stage(|pool| pool).await;
+    let stage = Stage::start().await;
     let provider = CognitoIdentityProvider::builder()
         .provider_name("cognito-idp.us-east-1.amazonaws.com/us-east-1_Example")
         .client_id("client1")
         .server_side_token_check(false)
         .build();
     let create = stage
-        .backend
+        .signing()
         .create_identity_pool()
         .identity_pool_name("users")
         .allow_unauthenticated_identities(false);
@@ -875,7 +887,7 @@ async fn a_user_pool_can_be_configured_over_the_api() {
         .unwrap();
     assert_eq!(created.cognito_identity_providers(), [provider]);
     let issuer = stage.pool.user_pool("us-east-1_Example", "client1").unwrap();
-    let get_id = stage.app.get_id().identity_pool_id(created.identity_pool_id());
+    let get_id = stage.client().get_id().identity_pool_id(created.identity_pool_id());
     get_id
         .logins(issuer.provider_name(), issuer.token("s"))
         .send()
@@ -886,11 +898,11 @@ async fn a_user_pool_can_be_configured_over_the_api() {
 #[tokio::test]
 async fn options_settle_what_the_documentation_leaves_open() {
     // H.4 (b): a guest and a user with another identity.
-    let merging = stage(|pool| pool.merge_guests(true)).await;
+    let merging = Stage::with(|pool| pool.merge_guests(true)).await;
     let (id, _) = merging.vend("user-42").await;
-    let guest = merging.guest().await;
+    let guest = merging.guest_id().await;
     let call = merging
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(merging.id());
     let merged = call
@@ -902,9 +914,9 @@ async fn options_settle_what_the_documentation_leaves_open() {
     assert_eq!(merged.identity_id(), Some(id.as_str()));
 
     // H.4 (c): the type of the wrong provider's error.
-    let other = stage(|pool| pool.wrong_provider_is_invalid_parameter(true)).await;
+    let other = Stage::with(|pool| pool.wrong_provider_is_invalid_parameter(true)).await;
     let call = other
-        .backend
+        .signing()
         .get_open_id_token_for_developer_identity()
         .identity_pool_id(other.id());
     assert_eq!(
@@ -913,10 +925,10 @@ async fn options_settle_what_the_documentation_leaves_open() {
     );
 
     // H.4 (g): a custom role with a developer token.
-    let ignoring = stage(|pool| pool.ignore_custom_role(true)).await;
+    let ignoring = Stage::with(|pool| pool.ignore_custom_role(true)).await;
     let (id, token) = ignoring.vend("user-42").await;
     let call = ignoring
-        .app
+        .client()
         .get_credentials_for_identity()
         .identity_id(id)
         .logins(ISSUER, token);
@@ -924,7 +936,7 @@ async fn options_settle_what_the_documentation_leaves_open() {
 
     // H.4 (i): a developer token at STS though the classic flow is off.
     for (refuse, expected) in [(false, ""), (true, "AccessDenied")] {
-        let stage = stage(|pool| pool.allow_classic_flow(false).refuse_classic_exchange(refuse)).await;
+        let stage = Stage::with(|pool| pool.allow_classic_flow(false).refuse_classic_exchange(refuse)).await;
         let (_, token) = stage.vend("user-42").await;
         let call = stage
             .sts()
@@ -935,22 +947,22 @@ async fn options_settle_what_the_documentation_leaves_open() {
     }
 
     // H.4 (j): grace after a token's end.
-    let gracious = stage(|pool| pool.token_grace(Duration::from_secs(60))).await;
+    let gracious = Stage::with(|pool| pool.token_grace(Duration::from_secs(60))).await;
     let (id, token) = gracious.vend("user-42").await;
     gracious.clock.advance(Duration::from_secs(959));
-    gracious.exchange(&id, &token).await;
+    gracious.credentials(&id, &token).await;
 }
 
 #[tokio::test]
 async fn the_issuer_of_china_has_its_own_host() {
-    let stage = stage(|pool| pool.region("cn-north-1")).await;
+    let stage = Stage::with(|pool| pool.region("cn-north-1")).await;
     let (id, token) = stage.vend("user-42").await;
     let host = "cognito-identity.cn-north-1.amazonaws.com.cn";
     assert_eq!(
         (stage.pool.issuer_host(), claims(&token)["iss"].as_str()),
         (host, Some(format!("https://{host}").as_str()))
     );
-    let call = || stage.app.get_credentials_for_identity().identity_id(&id);
+    let call = || stage.client().get_credentials_for_identity().identity_id(&id);
     call().logins(host, &token).send().await.unwrap();
     let (_, message) = error(call().logins(ISSUER, &token).send().await);
     assert_eq!(message, "Invalid login token. Issuer doesn't match providerName");
@@ -984,9 +996,9 @@ async fn pools_and_roles_come_from_a_file() {
         ("unauthenticated", ""),
         ("authenticated", "InvalidIdentityPoolConfigurationException"),
     ] {
-        let stage = stage(|pool| pool.pools_file(&file(amr)).unwrap()).await;
+        let stage = Stage::with(|pool| pool.pools_file(&file(amr)).unwrap()).await;
         let guest = stage
-            .app
+            .client()
             .get_id()
             .identity_pool_id(second)
             .send()
@@ -994,7 +1006,7 @@ async fn pools_and_roles_come_from_a_file() {
             .unwrap()
             .identity_id
             .unwrap();
-        let call = stage.app.get_credentials_for_identity().identity_id(guest);
+        let call = stage.client().get_credentials_for_identity().identity_id(guest);
         assert_eq!(error(call.send().await).0, expected);
     }
     for wrong in [

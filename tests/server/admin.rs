@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::vendor_stage::{PROVIDER, Stage, actions, user};
+use crate::stage::{PROVIDER, Stage, actions, user};
 use cognito_identity_pool::{ErrorKind, IdentityAdmin, IdentityId, Logins, server::Severity};
 
 #[tokio::test]
@@ -10,7 +10,7 @@ async fn users_and_identities_are_looked_up_both_ways_and_never_made() {
     let stage = Stage::start().await;
     let admin = stage.admin();
     assert_eq!(admin.identity_of_user(&user("alice")).await.unwrap(), None);
-    assert_eq!(admin.identities_of(&user("alice")).await.unwrap(), None);
+    assert_eq!(admin.describe_user(&user("alice")).await.unwrap(), None);
     assert!(admin.identities().next_page().await.unwrap().unwrap().is_empty());
 
     let alice = stage.vendor().vend(&user("alice")).await.unwrap().identity_id().clone();
@@ -41,7 +41,7 @@ async fn an_identity_is_described_with_its_providers_and_dates() {
         .link_external(&user("alice"), &Logins::new().google(google.token("g")).unwrap())
         .await
         .unwrap();
-    let alice = admin.identities_of(&user("alice")).await.unwrap().unwrap();
+    let alice = admin.describe_user(&user("alice")).await.unwrap().unwrap();
     assert_eq!((&alice.identity.identity_id, alice.users), (&id, vec![user("alice")]));
     assert_eq!(alice.identity.providers, [Logins::GOOGLE, PROVIDER]);
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);
@@ -340,7 +340,7 @@ async fn the_policy_names_exactly_the_operations_that_are_called() {
     stage.pool.clear_requests();
     let admin = stage.admin();
     let a = admin
-        .identities_of(&user("a"))
+        .describe_user(&user("a"))
         .await
         .unwrap()
         .unwrap()

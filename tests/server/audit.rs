@@ -1,20 +1,22 @@
-//! The vendor's audit trail. Alone in its program: where another test comes by a callsite at the moment at which the subscriber is set,
-//! tracing takes it for one that nobody listens to.
+//! The audit trail. One subscriber serves the whole program and keeps what was logged on this thread: a subscriber of a test's own
+//! would race with the callsites that other tests register.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
-use crate::vendor_stage::{Stage, user};
+use crate::stage::{Stage, user};
 use cognito_identity_pool::server::{AUDIT_TARGET, GuestClaim, PrincipalTags, VendRequest};
-use secrecy::ExposeSecret;
 
-/// Collects what is logged while it is in force.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-impl Write for Log {
+struct ThreadLog;
+
+impl Write for ThreadLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
+        LOG.with_borrow_mut(|log| log.extend(bytes));
         Ok(bytes.len())
     }
 
@@ -23,19 +25,28 @@ impl Write for Log {
     }
 }
 
+/// Forgets what this thread has logged so far; from now on everything is kept.
+pub(crate) fn listen() {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_env_filter("off,cognito_identity_pool=trace")
+            .with_ansi(false)
+            .with_writer(|| ThreadLog)
+            .init();
+    });
+    LOG.with_borrow_mut(Vec::clear);
+}
+
+/// What this thread has logged since [`listen`].
+pub(crate) fn logged() -> String {
+    String::from_utf8(LOG.with_borrow(Vec::clone)).unwrap()
+}
+
 #[tokio::test]
 async fn the_audit_trail_says_who_got_what_and_never_the_token() {
     let stage = Stage::start().await;
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("off,cognito_identity_pool=trace")
-        .with_ansi(false)
-        .with_writer({
-            let log = log.clone();
-            move || log.clone()
-        })
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    listen();
     let vendor = stage.vendor();
     let tags = PrincipalTags::new().with("tenant", "acme").unwrap();
     let vended = vendor
@@ -45,17 +56,13 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
     let guest = stage.guest().await;
     let ticket = vendor.issue_guest_claim(&guest, "s").unwrap();
     vendor
-        .link_guest(
-            &user("alice"),
-            GuestClaim::new(ticket.expose_secret(), guest.clone(), "s"),
-        )
+        .link_guest(&user("alice"), GuestClaim::new(ticket.expose(), guest.clone(), "s"))
         .await
         .unwrap_err();
     vendor.deny(&user("mallory"));
     vendor.vend(&user("mallory")).await.unwrap_err();
     let credentials = vendor.vend_credentials(&user("bob")).await.unwrap();
-    drop(guard);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = logged();
     let line = |with: &[&str]| {
         log.lines()
             .any(|line| line.contains(AUDIT_TARGET) && with.iter().all(|w| line.contains(w)))
@@ -84,7 +91,7 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
     }
     let secrets = [
         vended.identity().token().expose_secret(),
-        ticket.expose_secret(),
+        ticket.expose(),
         guest.as_str(),
         credentials.credentials().secret_access_key(),
         credentials.credentials().session_token().unwrap(),

@@ -6,8 +6,8 @@
     reason = "a test's failure is a panic"
 )]
 
-#[path = "../vendor_stage/mod.rs"]
-mod vendor_stage;
+#[path = "../stage/mod.rs"]
+mod stage;
 
 mod admin;
 mod attacks;

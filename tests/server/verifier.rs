@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::vendor_stage::{PROVIDER, Stage, user};
+use crate::stage::{PROVIDER, Stage, user};
 use aws_config::SdkConfig;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_async::test_util::InstantSleep;
@@ -374,7 +374,7 @@ async fn what_is_no_token_is_refused_and_asks_for_no_keys() {
         "a.b",
         "e30.e30.",
         "e30.e30.AAAA",
-        "not a token",
+        "three words here",
         "Bearer x",
         "\u{0}",
         &long,

@@ -3,7 +3,7 @@
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::identity::Identity;
 
-use crate::client::sdk::{Pinned, PinnedForm};
+use crate::client::pin::{Pin, PinnedIdentity};
 use crate::ids::IdentityId;
 
 /// What a session serves, as one value: who, and with what.
@@ -11,13 +11,13 @@ pub(in crate::client) struct Snapshot {
     pub(in crate::client) identity_id: IdentityId,
     pub(in crate::client) credentials: Credentials,
     /// `None` for sessions that are never replaced by another, of which there may be very many.
-    pinned: Option<Box<PinnedForm>>,
+    pinned: Option<Box<PinnedIdentity>>,
 }
 
 impl Snapshot {
-    pub(super) fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<Pinned>) -> Self {
+    pub(super) fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<Pin>) -> Self {
         Self {
-            pinned: pin.map(|pin| Box::new(PinnedForm::new(&credentials, pin))),
+            pinned: pin.map(|pin| Box::new(PinnedIdentity::new(&credentials, pin))),
             identity_id,
             credentials,
         }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::kit::{Fault, Hand, Source, Stage, Time, value};
-use crate::refresh::{AtHand, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
+use crate::refresh::{HotValue, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
 
 #[test]
 fn a_value_is_loaded_once_and_then_served() {
@@ -327,8 +327,8 @@ fn a_value_at_hand_is_read_no_longer_than_its_cache_would_serve_it() {
     for (what, end) in ends {
         let stage = Stage::new();
         stage.fill(7, 3600);
-        let at_hand = AtHand::of(&stage.cache);
-        let read = || at_hand.read(&stage.cache.inner.clock, |value| value.copied());
+        let hot = HotValue::of(&stage.cache);
+        let read = || hot.read(&stage.cache.engine.clock, |value| value.copied());
         assert_eq!(read(), Some(7));
         end(&stage);
         assert_eq!(read(), None, "{what}");

@@ -12,7 +12,7 @@ use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Expiry};
-use crate::refresh::{Failure, Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Served, load_fn};
+use crate::refresh::{Cached, Failure, Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
 
 pub(crate) const START: i64 = 1_800_000_000_000;
 
@@ -324,6 +324,6 @@ impl Stage {
     }
 }
 
-pub(crate) fn value(outcome: Result<Served<u64>, Fault>) -> Result<u64, Fault> {
+pub(crate) fn value(outcome: Result<Cached<u64>, Fault>) -> Result<u64, Fault> {
     outcome.map(|served| *served)
 }

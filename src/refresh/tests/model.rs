@@ -220,8 +220,8 @@ fn a_driven_flight_reaches_those_who_wait() {
         let waiting = Arc::clone(&flight);
         let waits = thread::spawn(move || block_on(waiting.wait()));
         gate.open();
-        assert_eq!(block_on(flight.wait()), End::Landed(7));
-        assert_eq!(waits.join().unwrap(), End::Landed(7));
+        assert_eq!(block_on(flight.wait()), End::Done(7));
+        assert_eq!(waits.join().unwrap(), End::Done(7));
         drives.join().unwrap();
     });
 }
@@ -256,7 +256,7 @@ fn a_driver_that_is_dropped_with_its_runtime_lets_those_who_wait_go_on() {
         let waits = thread::spawn(move || block_on(waiting.wait()));
         gate.open();
         let ended = waits.join().unwrap();
-        assert!(matches!(ended, End::Landed(7) | End::Cancelled));
+        assert!(matches!(ended, End::Done(7) | End::Cancelled));
         dies.join().unwrap();
     });
 }

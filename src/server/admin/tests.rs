@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_smithy_types::retry::RetryConfig;
 
-use super::super::tests::{ID, POOL, Told, config, refusal, user};
 use super::*;
+use crate::server::vending::tests::{ID, POOL, Told, config, refusal, user};
 
 const OTHER: &str = "us-east-1:99999999-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
 

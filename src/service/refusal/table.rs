@@ -139,7 +139,7 @@ pub(super) fn lookup(operation: &str, code: Option<&str>, message: &str, status:
         404 if code.is_empty() => Row::any(
             &[],
             ErrorKind::Configuration,
-            "nothing at the endpoint answers for identity pools",
+            "the endpoint does not serve identity pools",
         )
         .hint("check the endpoint URL and the region"),
         _ => Row::any(&[], ErrorKind::NotAuthorized, "the request was refused"),
@@ -166,10 +166,10 @@ const TOO_MANY: Row = Row::any(
     ErrorKind::Throttled,
     "too many requests",
 )
-.hint("the quota is the account's, over all pools of the region")
+.hint("the quota is per account and region, shared by all pools")
 .is(&[(
     CauseKind::Throttled,
-    "the account's quota of requests per second is exhausted; any app of the account uses it up",
+    "the account's quota of requests per second is exhausted; all apps of the account share it",
 )]);
 
 const FAILED: Row = Row::any(
@@ -189,7 +189,7 @@ const CLASSIC_FLOW: &[(CauseKind, &str)] = &[(
     "the pool does not allow the classic flow (GetOpenIdToken)",
 )];
 
-const CALLER: &str = "check the AWS credentials that the backend runs with, and its clock";
+const CALLER: &str = "check the backend's AWS credentials, and its clock";
 
 #[rustfmt::skip]
 static TABLE: &[Row] = {
@@ -202,23 +202,23 @@ static TABLE: &[Row] = {
     // ---- STS: the classic flow. Its ExpiredTokenException is about the login token; Cognito's is about the caller's credentials ----
     Row::starts(&["ExpiredTokenException", "ExpiredToken"], "Token too old", K::NotAuthorized, "the login token was issued too long ago")
         .sts().remedy(NewToken)
-        .is(&[(C::TokenExpired, "it was issued too long ago, whatever its `exp` says")]),
+        .is(&[(C::TokenExpired, "the token was issued too long ago, whatever its `exp` says")]),
     Row::any(&["ExpiredTokenException", "ExpiredToken"], K::NotAuthorized, "the login token has expired")
         .sts().remedy(NewToken)
         .is(&[(C::TokenExpired, "STS says that the token has expired")]),
-    Row::starts(TOKEN, "Couldn't retrieve verification key", K::Service, "STS could not fetch the key to verify the token with")
-        .is(&[(C::SignatureNotVerified, "STS could not fetch the issuer's key; this passes as a rule")]),
+    Row::starts(TOKEN, "Couldn't retrieve verification key", K::Service, "STS could not fetch the key that verifies the token")
+        .is(&[(C::SignatureNotVerified, "STS could not fetch the issuer's key; this usually passes")]),
     Row::starts(TOKEN, "Incorrect token audience", K::NotAuthorized, "the token is for another audience")
         .remedy(NewToken)
         .hint("the token's `aud` must be the identity pool")
-        .may_be(&[(C::WrongPool, "STS says that the token's audience is another one")]),
+        .may_be(&[(C::WrongPool, "STS says that the token is for another audience")]),
     Row::starts(TOKEN, "No OpenIDConnect provider found", K::Configuration, "the account does not know the token's issuer")
-        .hint("exchange the token of GetOpenIdToken, which Cognito issued, and not the provider's own")
+        .hint("exchange the token that GetOpenIdToken returned, not the provider's own")
         .is(&[(C::ProviderNotConfigured, "IAM has no OpenID Connect provider for the token's issuer")]),
-    Row::any(TOKEN, K::NotAuthorized, "STS does not take the token for an ID token")
+    Row::any(TOKEN, K::NotAuthorized, "STS does not accept the token as an ID token")
         .remedy(NewToken)
         .hint("send the ID token, not the access token")
-        .may_be(&[(C::WrongTokenKind, "STS says that it is no valid JWT; an access token gives this, or a text such as `undefined`")]),
+        .may_be(&[(C::WrongTokenKind, "STS says that it is not a valid JWT; an access token or a text such as `undefined` causes this")]),
     Row::any(&["IDPRejectedClaim", "IDPRejectedClaimException"], K::NotAuthorized, "the identity provider rejected the token")
         .remedy(NewToken)
         .hint("the token may have been revoked"),
@@ -227,14 +227,14 @@ static TABLE: &[Row] = {
         .hint("shorten the session policy, or send fewer or shorter principal tags"),
     Row::any(&["MalformedPolicyDocument", "MalformedPolicyDocumentException"], K::Configuration, "the session policy is malformed"),
     Row::any(&["RegionDisabledException", "RegionDisabled"], K::Configuration, "STS is not activated in this region")
-        .hint("activate the region for STS in the account settings of IAM, or use another one"),
+        .hint("activate STS for the region in the account settings of IAM, or use another region"),
     Row::starts(&["ValidationError"], "The requested DurationSeconds exceeds", K::Configuration, "the duration exceeds the role's maximum")
-        .sts().hint("ask for less, or raise MaxSessionDuration of the role"),
+        .sts().hint("ask for a shorter duration, or raise MaxSessionDuration of the role"),
     Row::any(&["ValidationError"], K::Configuration, "a parameter was refused").sts(),
-    Row::any(&["AccessDenied", "AccessDeniedException"], K::NotAuthorized, "the role must not be assumed with this token")
+    Row::any(&["AccessDenied", "AccessDeniedException"], K::NotAuthorized, "the role cannot be assumed with this token")
         .sts()
-        .hint("check the role's trust policy: principal cognito-identity.amazonaws.com, `aud` the identity pool, `amr` authenticated or unauthenticated as the login is, and sts:TagSession if there are tags")
-        .is(&[(C::RoleNotAssumable, "the role's trust policy does not fit the token, or the role does not exist")]),
+        .hint("check the role's trust policy: the principal is cognito-identity.amazonaws.com (other partitions have their own), `aud` is the identity pool, `amr` is authenticated or unauthenticated as the login is, and sts:TagSession is allowed if there are tags")
+        .is(&[(C::RoleNotAssumable, "the role's trust policy does not match the token, or the role does not exist")]),
 
     // ---- NotAuthorizedException: the message tells them apart ----
     Row::starts(REFUSED, "Invalid login token. Token expired", K::NotAuthorized, "the login token has expired")
@@ -245,66 +245,66 @@ static TABLE: &[Row] = {
         .is(&[(C::TokenExpired, "Cognito says that the token has expired")]),
     Row::starts(REFUSED, "Invalid login token. Couldn't verify signed token", K::NotAuthorized, "the login token's signature could not be verified")
         .remedy(NewToken)
-        .hint("if it lasts: was the token changed on its way, or issued for another environment?")
-        .is(&[(C::SignatureNotVerified, "the signature is wrong, or Cognito could not fetch the issuer's keys, which passes")]),
-    Row::starts(REFUSED, "Invalid login token. Not a Cognito token", K::NotAuthorized, "the token is not one that Cognito issued")
+        .hint("if this does not pass, the token was altered on its way, or issued by another environment")
+        .is(&[(C::SignatureNotVerified, "the signature is wrong, or Cognito could not fetch the issuer's keys for the moment")]),
+    Row::starts(REFUSED, "Invalid login token. Not a Cognito token", K::NotAuthorized, "Cognito did not issue the token")
         .remedy(NewToken)
-        .hint("a developer login needs the token of GetOpenIdTokenForDeveloperIdentity; the ID token of a user pool belongs into Login::external")
+        .hint("a developer login needs the token that GetOpenIdTokenForDeveloperIdentity returned; the ID token of a user pool belongs in Login::external")
         .may_be(&[
             (C::WrongTokenKind, "Cognito did not issue the token for an identity pool"),
-            (C::TokenExpired, "expired developer tokens have been seen to be refused in these words"),
+            (C::TokenExpired, "Cognito has been seen to refuse expired developer tokens in these words"),
         ]),
-    Row::starts(REFUSED, "Invalid login token. Can't pass in a Cognito token", K::Configuration, "a Cognito token was shown where a provider's own is expected")
-        .hint("the token that your backend vends belongs into Login::developer")
-        .is(&[(C::WrongLoginsKey, "a token that Cognito issued is keyed by its issuer's host, and is never sent to GetId or GetOpenIdToken")]),
-    Row::starts(REFUSED, "Invalid login token. Issuer doesn't match providerName", K::Configuration, "the token does not fit the provider that it was shown for")
+    Row::starts(REFUSED, "Invalid login token. Can't pass in a Cognito token", K::Configuration, "a Cognito token was sent where a provider's own token is expected")
+        .hint("the token that your backend vends belongs in Login::developer")
+        .is(&[(C::WrongLoginsKey, "a token that Cognito issued has its issuer's host as key, and is never sent to GetId or GetOpenIdToken")]),
+    Row::starts(REFUSED, "Invalid login token. Issuer doesn't match providerName", K::Configuration, "the token does not belong to the provider that is its key")
         .hint("compare the token's `iss` with the provider name")
-        .is(&[(C::WrongLoginsKey, "the token's issuer is another than its key in the logins map")]),
+        .is(&[(C::WrongLoginsKey, "the token's issuer differs from its key in the logins map")]),
     Row::starts(REFUSED, "Invalid login token. Missing a required claim", K::Configuration, "the token lacks a claim")
         .hint("send the ID token, not the access token")
-        .is(&[(C::WrongTokenKind, "an ID token has all claims that are required, an access token has not")]),
+        .is(&[(C::WrongTokenKind, "an ID token has all required claims, an access token does not")]),
     Row::starts(REFUSED, "Invalid login token", K::NotAuthorized, "the login token was refused").remedy(NewToken),
     Row::starts(REFUSED, "Token is not from a supported provider", K::Configuration, "the pool does not know the token's provider")
         .hint("compare the pool's list of providers with the token's `iss` and `aud`")
         .is(&[
-            (C::ProviderNotConfigured, "the token's provider, or its app client, is not among the pool's"),
-            (C::WrongPool, "it may be configured on another pool"),
+            (C::ProviderNotConfigured, "the pool does not list the token's provider, or its app client"),
+            (C::WrongPool, "another pool may be the one that lists it"),
         ]),
-    Row::starts(&["NotAuthorizedException", "InvalidParameterException"], "This identity pool does not support the specified developer provider", K::Configuration, "the pool has another developer provider name, or none")
-        .hint("compare it with DeveloperProviderName of the pool")
+    Row::starts(&["NotAuthorizedException", "InvalidParameterException"], "This identity pool does not support the specified developer provider", K::Configuration, "the pool has another developer provider name, or does not have one")
+        .hint("compare the name with DeveloperProviderName of the pool")
         .is(&[
             (C::ProviderNotConfigured, "the developer provider name is not the pool's"),
             (C::WrongPool, "it may be the name of another pool"),
         ]),
     Row::starts(REFUSED, "Logins don't match", K::NotAuthorized, "the login does not belong to this identity")
         .remedy(NewIdentity)
-        .hint("the identity may be another user's, or the token for another pool; to link one more login, show a valid one of the identity, too")
+        .hint("the identity may belong to another user, or the token to another pool; to link another login, send a valid login of the identity along with it")
         .may_be(&[
             (C::WrongIdentity, "the login belongs to another identity, or is not linked to this one"),
             (C::WrongPool, "the login may belong to another pool"),
         ]),
     Row::starts(REFUSED, "Access to Identity", K::NotAuthorized, "access to the identity is forbidden")
         .remedy(NewIdentity)
-        .hint("the identity has logins and none was shown, or it was merged into another identity")
-        .is(&[(C::IdentityForbidden, "the identity has logins of which none was shown, or it was merged into another one and is disabled")]),
-    Row::starts(REFUSED, "Access to Role", K::NotAuthorized, "the role must not be passed to the pool")
-        .hint("the caller needs iam:PassRole for the role; a role that was just made takes a few seconds to be seen")
+        .hint("the identity has logins and none was sent, or it was merged into another identity")
+        .is(&[(C::IdentityForbidden, "the identity has logins and none was sent, or it was merged into another one and is disabled")]),
+    Row::starts(REFUSED, "Access to Role", K::NotAuthorized, "the role cannot be passed to the pool")
+        .hint("the caller needs iam:PassRole for the role; a new role takes a few seconds to become visible")
         .is(&[(C::AccessDenied, "the caller may not pass the role, or the role does not exist yet")]),
     Row::starts(REFUSED, "Unauthenticated access is not supported", K::Configuration, "the pool does not allow guests")
         .hint("sign in first, or allow guests (AllowUnauthenticatedIdentities) on the pool")
-        .is(&[(C::GuestsNotAllowed, "no login was shown, and the pool does not allow guests")]),
+        .is(&[(C::GuestsNotAllowed, "no login was sent, and the pool does not allow guests")]),
     Row::starts(REFUSED, "The ambiguous role mapping rules", K::NotAuthorized, "the pool's role mapping denies the login")
-        .hint("the pool's AmbiguousRoleResolution is Deny, and no rule fits the login's claims")
-        .is(&[(C::RoleNotAssumable, "no rule of the pool's role mapping fits, and AmbiguousRoleResolution is Deny")]),
+        .hint("the pool's AmbiguousRoleResolution is Deny, and no rule matches the login's claims")
+        .is(&[(C::RoleNotAssumable, "no rule of the pool's role mapping matches, and AmbiguousRoleResolution is Deny")]),
     Row::any(REFUSED, K::NotAuthorized, "the login was refused").remedy(NewIdentity),
 
     // ---- what is missing ----
-    Row::starts(NOT_FOUND, "Identity '", K::IdentityNotFound, "the identity does not exist (any more)")
+    Row::starts(NOT_FOUND, "Identity '", K::IdentityNotFound, "the identity does not exist, or no longer exists")
         .remedy(NewIdentity)
-        .is(&[(C::IdentityDeleted, "the identity was deleted, or never was in this region")]),
+        .is(&[(C::IdentityDeleted, "the identity was deleted, or never existed in this region")]),
     Row::starts(NOT_FOUND, "IdentityPool '", K::Configuration, "the identity pool does not exist")
-        .hint("check the pool id, and that the region is the pool's")
-        .is(&[(C::PoolNotFound, "there is no such pool in the region that was asked")]),
+        .hint("check the pool id, and that the region is that of the pool")
+        .is(&[(C::PoolNotFound, "there is no such pool in the region that was called")]),
 
     // ---- parameters ----
     Row::starts(PARAMETER, "Please provide a valid public provider", K::Configuration, "the name in the logins map is no public provider")
@@ -322,20 +322,20 @@ static TABLE: &[Row] = {
     Row::any(PARAMETER, K::Configuration, "a parameter was refused").remedy(NewIdentityIfStored),
     Row::any(&["ValidationException"], K::Configuration, "a parameter was refused").remedy(NewIdentityIfStored),
     Row::any(&["SerializationException"], K::Configuration, "the request could not be read")
-        .hint("a value has the wrong type; the service expects texts as values of principal tags"),
+        .hint("a value has the wrong type; the values of principal tags must be strings"),
     Row::any(&["UnknownOperationException", "UnknownOperation"], K::Configuration, "the endpoint does not know the operation")
-        .hint("an emulator may have answered in the place of Cognito"),
+        .hint("an emulator may have answered instead of Cognito"),
 
     // ---- configuration and quotas ----
     Row::any(&["InvalidIdentityPoolConfigurationException"], K::Configuration, "the pool's role cannot be assumed")
-        .hint("check that roles are set on the pool, that their trust policy fits in `aud` and `amr`, and allows sts:TagSession if there are tags; a new role takes a few seconds to be seen")
-        .is(&[(C::RoleNotAssumable, "the pool has no role for this login, its trust policy does not fit (principal, `aud`, `amr`, sts:TagSession), or the principal tags are too large")]),
+        .hint("check that the pool has roles, that their trust policy matches in `aud` and `amr`, and that it allows sts:TagSession if there are tags; a new role takes a few seconds to become visible")
+        .is(&[(C::RoleNotAssumable, "the pool has no role for this login, its trust policy does not match (principal, `aud`, `amr`, sts:TagSession), or the principal tags are too large")]),
     Row::any(&["LimitExceededException"], K::Configuration, "a limit of the account is reached")
         .hint("raise the quota, or delete what is no longer needed"),
     Row::any(&["ResourceConflictException"], K::Conflict, "the login is linked to another identity")
-        .hint("let the backend decide whether the two identities belong together (merge) or not"),
+        .hint("let the backend decide whether to merge the two identities"),
     Row::any(&["DeveloperUserAlreadyRegisteredException"], K::UserAlreadyRegistered, "the user is registered under another identity")
-        .hint("ask again without an identity id to learn which; never merge because a client says so"),
+        .hint("ask again without an identity id to learn which one; never merge because a client says so"),
     Row::any(&["ConcurrentModificationException"], K::Service, "the pool is being changed"),
     Row::any(&["ExternalServiceException"], K::Service, "the login provider did not answer Cognito"),
     FAILED,
@@ -345,21 +345,21 @@ static TABLE: &[Row] = {
         .hint("the organization's resource control policies apply to unsigned calls, too: their principal is `anonymous`")
         .is(&[(C::AccessDenied, "a resource control policy of the organization denies it")]),
     Row::any(&["AccessDeniedException", "AccessDenied"], K::NotAuthorized, "IAM denies the call")
-        .hint("allow the action on the ARN of the identity pool to the role that the backend runs with")
+        .hint("allow the backend's role to perform the action on the ARN of the identity pool")
         .is(&[(C::AccessDenied, "the caller's policy does not allow the action on this identity pool")]),
     Row::starts(&["InvalidSignatureException", "SignatureDoesNotMatch"], "Signature expired", K::NotAuthorized, "the caller's clock is wrong")
         .hint(CALLER)
-        .is(&[(C::ClockSkew, "the request was signed with a time that is long past for the service")]),
+        .is(&[(C::ClockSkew, "the request was signed with a time in the past of the service's clock")]),
     Row::starts(&["InvalidSignatureException", "SignatureDoesNotMatch"], "Signature not yet current", K::NotAuthorized, "the caller's clock is wrong")
         .hint(CALLER)
-        .is(&[(C::ClockSkew, "the request was signed with a time that is yet to come for the service")]),
+        .is(&[(C::ClockSkew, "the request was signed with a time in the future of the service's clock")]),
     // Fresh credentials are fetched by themselves.
     Row::any(&["ExpiredTokenException", "ExpiredToken", "RequestExpired"], K::NotAuthorized, "the AWS credentials of the caller have expired")
         .passes().hint(CALLER)
-        .is(&[(C::AccessDenied, "the credentials that the request was signed with have expired")]),
+        .is(&[(C::AccessDenied, "the credentials that signed the request have expired")]),
     Row::any(&["UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignatureException", "IncompleteSignature", "MissingAuthenticationTokenException", "MissingAuthenticationToken"], K::NotAuthorized, "the AWS credentials of the caller were refused")
         .hint(CALLER)
-        .is(&[(C::AccessDenied, "the credentials that the request was signed with were refused")]),
+        .is(&[(C::AccessDenied, "the credentials that signed the request were refused")]),
     ]
 };
 

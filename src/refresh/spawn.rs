@@ -1,4 +1,4 @@
-//! Where a load runs: the tokio runtime that is current, if there is one; and the mark by which a load knows itself.
+//! Where a load runs: on the current tokio runtime, if there is one; and how a load that asks its own cache is recognised.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ pub(super) struct Spawner(tokio::runtime::Handle);
 
 #[cfg(all(feature = "rt-tokio", not(all(test, cognito_loom))))]
 impl Spawner {
-    /// `None`: those who wait have to drive the load.
+    /// `None`: there is none, and those who wait have to drive the load.
     pub(super) fn here() -> Option<Self> {
         tokio::runtime::Handle::try_current().ok().map(Self)
     }
@@ -24,7 +24,7 @@ impl Spawner {
 
 #[cfg(not(all(feature = "rt-tokio", not(all(test, cognito_loom)))))]
 #[derive(Clone)]
-#[allow(dead_code, reason = "never made: there is no runtime to carry a load")]
+#[allow(dead_code, reason = "never made: there is no runtime to spawn a load on")]
 pub(super) struct Spawner(());
 
 #[cfg(not(all(feature = "rt-tokio", not(all(test, cognito_loom)))))]
@@ -43,9 +43,9 @@ thread_local! {
     static POLLED: std::cell::RefCell<Vec<usize>> = std::cell::RefCell::default();
 }
 
-/// A load that can be recognised from inside: one that asks the cache it is called for would wait for itself.
+/// A load that can be recognised from inside: if it asked its own cache, it would wait for itself.
 ///
-/// It is seen in whatever the load awaits itself, not in tasks that it spawns; those run into the load's timeout.
+/// Recognised in whatever the load itself awaits, not in tasks that it spawns: those run into the load's timeout.
 pub(super) struct Reentry<F> {
     pub(super) id: usize,
     pub(super) load: F,

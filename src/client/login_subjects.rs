@@ -4,25 +4,29 @@ use std::collections::BTreeMap;
 
 use crate::ids::IdentityPoolId;
 use crate::service::Proof;
-use crate::token::TokenClaims;
 
 /// Provider -> the person's name with it. Unverified, and compared with itself only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Person(BTreeMap<String, String>);
+pub(super) struct LoginSubjects(BTreeMap<String, String>);
 
-impl Person {
+impl LoginSubjects {
     pub(super) fn of(proof: &Proof, pool: &IdentityPoolId) -> Self {
         Self(match proof {
             Proof::Guest => BTreeMap::new(),
             // `amr` holds `<developer provider>:<pool>:<user>`, and more for what is linked.
             Proof::Developer { issuer_host, token } => {
-                let amr = token.unverified_claims().map(|claims| claims.amr).unwrap_or_default();
-                let user = amr.into_iter().find(|entry| entry.contains(pool.as_str()));
-                user.map(|user| (issuer_host.clone(), user)).into_iter().collect()
+                let amr = token
+                    .unverified_claims()
+                    .map(|claims| &claims.amr[..])
+                    .unwrap_or_default();
+                let user = amr.iter().find(|entry| entry.contains(pool.as_str()));
+                user.map(|user| (issuer_host.clone(), user.clone()))
+                    .into_iter()
+                    .collect()
             }
             Proof::External(logins) => logins
                 .iter()
-                .filter_map(|(provider, token)| Some((provider.to_owned(), TokenClaims::peek(token)?.sub?)))
+                .filter_map(|(provider, token)| Some((provider.to_owned(), token.unverified_claims()?.sub.clone()?)))
                 .collect(),
         })
     }
@@ -49,8 +53,8 @@ impl Person {
 mod tests {
     use super::*;
 
-    fn person(names: &[(&str, &str)]) -> Person {
-        Person(names.iter().map(|(p, n)| ((*p).to_owned(), (*n).to_owned())).collect())
+    fn person(names: &[(&str, &str)]) -> LoginSubjects {
+        LoginSubjects(names.iter().map(|(p, n)| ((*p).to_owned(), (*n).to_owned())).collect())
     }
 
     #[test]

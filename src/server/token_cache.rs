@@ -14,7 +14,7 @@ use crate::token::TokenDuration;
 
 /// What two vends to one user can differ in. Pool and provider are the vendor's own, hence the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Variant {
+pub(super) struct TokenOptions {
     pub(super) duration: TokenDuration,
     pub(super) tags: PrincipalTags,
 }
@@ -25,15 +25,15 @@ pub(super) type Flight<V> = Shared<BoxFuture<'static, Result<V, Error>>>;
 
 /// Which flight may land: the slot that it was started for, if that is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket(u64);
+pub(super) struct FlightId(u64);
 
-pub(super) enum Found<V> {
+pub(super) enum Lookup<V> {
     Value(V),
     Flight(Flight<V>),
 }
 
 /// A bounded cache with one flight per key.
-pub(super) struct Cache<V> {
+pub(super) struct TokenCache<V> {
     capacity: usize,
     state: Mutex<State<V>>,
 }
@@ -46,19 +46,19 @@ struct State<V> {
 }
 
 struct Slot<V> {
-    variant: Variant,
-    ticket: Ticket,
+    options: TokenOptions,
+    id: FlightId,
     used: u64,
-    value: Option<Kept<V>>,
+    value: Option<CachedToken<V>>,
     flight: Option<WeakShared<BoxFuture<'static, Result<V, Error>>>>,
 }
 
-struct Kept<V> {
+struct CachedToken<V> {
     value: V,
     serves: Expiry,
 }
 
-impl<V: Clone + Send + Sync + 'static> Cache<V> {
+impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
     /// For at most `capacity` values; with 0 it keeps none and joins no requests.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     }
 
     /// The value, if it still serves.
-    pub(super) fn get(&self, user: &DeveloperUserId, variant: &Variant, now: Now) -> Option<V> {
+    pub(super) fn get(&self, user: &DeveloperUserId, options: &TokenOptions, now: Now) -> Option<V> {
         let mut state = self.lock();
         state.counter += 1;
         let used = state.counter;
@@ -84,7 +84,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             .users
             .get_mut(user)?
             .iter_mut()
-            .find(|slot| slot.variant == *variant)?;
+            .find(|slot| slot.options == *options)?;
         slot.used = used;
         slot.value
             .as_ref()
@@ -97,58 +97,58 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     pub(super) fn join(
         &self,
         user: &DeveloperUserId,
-        variant: &Variant,
+        options: &TokenOptions,
         fresh: bool,
         now: Now,
-        start: impl FnOnce(Ticket) -> BoxFuture<'static, Result<V, Error>>,
-    ) -> Found<V> {
+        start: impl FnOnce(FlightId) -> BoxFuture<'static, Result<V, Error>>,
+    ) -> Lookup<V> {
         let mut state = self.lock();
         state.counter += 1;
         let counter = state.counter;
         if let Some(slot) = state
             .users
             .get_mut(user)
-            .and_then(|slots| slots.iter_mut().find(|s| s.variant == *variant))
+            .and_then(|slots| slots.iter_mut().find(|s| s.options == *options))
         {
             slot.used = counter;
             if let Some(kept) = slot.value.as_ref().filter(|kept| !fresh && !kept.serves.is_over(now)) {
-                return Found::Value(kept.value.clone());
+                return Lookup::Value(kept.value.clone());
             }
             if let Some(flight) = slot.flight.as_ref().and_then(WeakShared::upgrade) {
-                return Found::Flight(flight);
+                return Lookup::Flight(flight);
             }
-            let flight = start(slot.ticket).shared();
+            let flight = start(slot.id).shared();
             slot.flight = flight.downgrade();
-            return Found::Flight(flight);
+            return Lookup::Flight(flight);
         }
         if state.slots >= self.capacity {
             state.make_room(self.capacity, now);
         }
-        let ticket = Ticket(counter);
-        let flight = start(ticket).shared();
+        let id = FlightId(counter);
+        let flight = start(id).shared();
         let slot = Slot {
-            variant: variant.clone(),
-            ticket,
+            options: options.clone(),
+            id,
             used: counter,
             value: None,
             flight: flight.downgrade(),
         };
         state.users.entry(user.clone()).or_default().push(slot);
         state.slots += 1;
-        Found::Flight(flight)
+        Lookup::Flight(flight)
     }
 
     /// What a flight brought. Nothing is kept if the user was evicted meanwhile.
-    pub(super) fn land(&self, user: &DeveloperUserId, ticket: Ticket, brought: Option<(V, Expiry)>) {
+    pub(super) fn land(&self, user: &DeveloperUserId, id: FlightId, brought: Option<(V, Expiry)>) {
         let mut state = self.lock();
         let Some(slots) = state.users.get_mut(user) else { return };
-        let Some(at) = slots.iter().position(|slot| slot.ticket == ticket) else {
+        let Some(at) = slots.iter().position(|slot| slot.id == id) else {
             return;
         };
         let slot = &mut slots[at];
         slot.flight = None;
         if let Some((value, serves)) = brought {
-            slot.value = Some(Kept { value, serves });
+            slot.value = Some(CachedToken { value, serves });
         } else if slot.value.is_none() {
             slots.swap_remove(at);
             let empty = slots.is_empty();
@@ -200,9 +200,9 @@ impl<V> State<V> {
     }
 }
 
-impl<V> std::fmt::Debug for Cache<V> {
+impl<V> std::fmt::Debug for TokenCache<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cache")
+        f.debug_struct("TokenCache")
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
     }

@@ -1,20 +1,7 @@
 //! The refresh engine against random sequences of everything that can happen to it, with what must hold at every moment.
 //!
-//! `cargo test --all-features --test refresh_property -- --nocapture` prints how often each thing happened.
-#![allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used
-)]
-
-#[path = "../src"]
-mod engine {
-    pub(crate) mod clock;
-    pub(crate) mod refresh;
-}
+//! `PROPTEST_CASES=10000 cargo test --all-features --lib refresh::tests::property -- --nocapture` tries more sequences than
+//! the 1,000 of a plain `cargo test`, and prints how often each thing happened.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -22,15 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::{clock, refresh};
+use super::kit::{Fault, Hand, Time};
+use crate::clock;
+use crate::refresh::{Cached, Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use refresh::tests::kit::{Fault, Hand, Time};
-use refresh::{Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Served, load_fn};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-const SEQUENCES: u32 = 10_000;
+/// Unless `PROPTEST_CASES` says otherwise.
+const SEQUENCES: u32 = 1_000;
 const DAY: i64 = 24 * 3_600_000;
 
 #[derive(Clone, Debug)]
@@ -195,7 +183,7 @@ struct Pause {
     serves: bool,
 }
 
-type Caller = Hand<std::pin::Pin<Box<dyn Future<Output = Result<Served<u64>, Fault>>>>>;
+type Caller = Hand<std::pin::Pin<Box<dyn Future<Output = Result<Cached<u64>, Fault>>>>>;
 
 struct World<'a> {
     time: Time,
@@ -398,7 +386,7 @@ impl<'a> World<'a> {
         });
     }
 
-    fn judge(&self, forced: bool, outcome: Result<Served<u64>, Fault>) {
+    fn judge(&self, forced: bool, outcome: Result<Cached<u64>, Fault>) {
         let Ok(value) = outcome else {
             return self.count(if forced { "forced: error" } else { "error" });
         };
@@ -566,10 +554,15 @@ fn new_cache(time: &Time, air: &Arc<Mutex<Air>>) -> RefreshCache<u64, Fault> {
 fn whatever_happens_the_promises_hold() {
     let counts = Mutex::new(BTreeMap::new());
     let actions = AtomicU64::new(0);
+    let default = Config::default();
+    let cases = match std::env::var("PROPTEST_CASES") {
+        Ok(_) => default.cases,
+        Err(_) => SEQUENCES,
+    };
     let config = Config {
-        cases: SEQUENCES,
+        cases,
         failure_persistence: None,
-        ..Config::default()
+        ..default
     };
     for detached in [false, true] {
         let mut world = World::new(detached, &counts);
@@ -590,7 +583,7 @@ fn whatever_happens_the_promises_hold() {
         panic!("{error}");
     }
     let counts = counts.into_inner().unwrap();
-    println!("{SEQUENCES} sequences, {} actions", actions.into_inner());
+    println!("{cases} sequences, {} actions", actions.into_inner());
     for (what, count) in &counts {
         println!("{count:>9}  {what}");
     }
@@ -609,7 +602,7 @@ fn whatever_happens_the_promises_hold() {
         "waited after an invalidation",
     ] {
         assert!(
-            counts.get(what).is_some_and(|count| *count > 100),
+            counts.get(what).is_some_and(|count| *count > u64::from(cases / 100)),
             "hardly ever happened: {what}"
         );
     }

@@ -7,30 +7,30 @@ use async_trait::async_trait;
 
 use super::metrics::Counters;
 use super::options::UserOptions;
-use super::{Inner, TARGET};
+use super::{TARGET, UsersInner};
 use crate::client::Login;
-use crate::client::scoped::{Principal, ScopedSessions};
+use crate::client::user_sessions::{Principal, UserSessions};
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::ids::DeveloperUserId;
 use crate::server::{PrincipalTags, TokenVendor};
 
-pub(super) struct Seat {
+pub(super) struct UserEntry {
     user: DeveloperUserId,
     options: Option<Box<UserOptions>>,
-    shared: Arc<Shared>,
+    shared: Arc<EntryContext>,
 }
 
-/// What seats share. Apart from [`Inner`], which owns them.
-pub(super) struct Shared {
-    pub(super) sessions: ScopedSessions,
+/// What entries share. Apart from [`UsersInner`], which owns them.
+pub(super) struct EntryContext {
+    pub(super) sessions: UserSessions,
     pub(super) vendor: TokenVendor,
     pub(super) counters: Counters,
     pub(super) max_wait: Duration,
 }
 
-impl Seat {
-    pub(super) fn new(user: &DeveloperUserId, options: Option<&UserOptions>, inner: &Inner) -> Arc<Self> {
+impl UserEntry {
+    pub(super) fn new(user: &DeveloperUserId, options: Option<&UserOptions>, inner: &UsersInner) -> Arc<Self> {
         Arc::new(Self {
             user: user.clone(),
             options: options.map(|options| Box::new(options.clone())),
@@ -47,13 +47,13 @@ impl Seat {
     }
 }
 
-impl Principal for Seat {
-    fn sessions(&self) -> &ScopedSessions {
+impl Principal for UserEntry {
+    fn sessions(&self) -> &UserSessions {
         &self.shared.sessions
     }
 
     fn login(self: &Arc<Self>) -> Login {
-        let login = Login::developer(Vends(Arc::clone(self)));
+        let login = Login::developer(VendorBackend(Arc::clone(self)));
         match self.options.as_ref().and_then(|options| options.role_arn.clone()) {
             Some(role) => login.custom_role_arn(role),
             None => login,
@@ -79,12 +79,12 @@ impl Principal for Seat {
 }
 
 /// The vendor, as the backend of one user.
-struct Vends(Arc<Seat>);
+struct VendorBackend(Arc<UserEntry>);
 
 #[async_trait]
-impl DeveloperIdentityProvider for Vends {
+impl DeveloperIdentityProvider for VendorBackend {
     async fn refresh(&self, _: &RefreshRequest) -> Result<DeveloperIdentity, BackendError> {
-        let Seat { user, options, shared } = &*self.0;
+        let UserEntry { user, options, shared } = &*self.0;
         let none = PrincipalTags::new();
         let (tags, duration) = match options {
             Some(options) => (&options.tags, options.duration),

@@ -1,5 +1,4 @@
-//! What the tests of the local pool share.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this module")]
+//! Plain SDK clients over a socket, and requests that no SDK would send.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -9,43 +8,14 @@ use aws_sdk_cognitoidentity::types::Credentials as Vended;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::body::SdkBody;
 use aws_types::SdkConfig;
-use cognito_identity_pool::{
-    LocalIdentityPool,
-    local::{LocalClock, LocalIdentityPoolBuilder},
-};
+use cognito_identity_pool::{IdentityId, LocalIdentityPool};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub const PROVIDER: &str = "login.mycompany.myapp";
+use super::{PROVIDER, Stage};
+
 pub const ISSUER: &str = "cognito-identity.amazonaws.com";
-
-/// A pool with a clock and the clients that reach it over a socket, by the SDK's own HTTP client.
-pub struct Stage {
-    pub pool: LocalIdentityPool,
-    pub clock: LocalClock,
-    /// Signs with the developer credentials.
-    pub backend: Client,
-    /// Has no credentials.
-    pub app: Client,
-}
-
-pub async fn stage(build: impl FnOnce(LocalIdentityPoolBuilder) -> LocalIdentityPoolBuilder) -> Stage {
-    let clock = LocalClock::at_present();
-    let builder = LocalIdentityPool::builder()
-        .developer_provider(PROVIDER)
-        .allow_guests(true)
-        .time_source(clock.clone());
-    let pool = build(builder).start().await.unwrap();
-    let backend = Client::new(&over_socket(pool.backend_config(), &pool));
-    let app = Client::new(&over_socket(pool.client_config(), &pool));
-    Stage {
-        pool,
-        clock,
-        backend,
-        app,
-    }
-}
 
 /// The same config, over a socket and with the SDK's own HTTP client.
 pub fn over_socket(config: SdkConfig, pool: &LocalIdentityPool) -> SdkConfig {
@@ -73,10 +43,29 @@ impl Stage {
         self.pool.identity_pool_id()
     }
 
+    /// Signs with the developer credentials.
+    pub fn signing(&self) -> &Client {
+        self.signing
+            .get_or_init(|| Client::new(&over_socket(self.pool.backend_config(), &self.pool)))
+    }
+
+    /// A client of the end user's: has no credentials.
+    pub fn client(&self) -> &Client {
+        self.unsigned
+            .get_or_init(|| Client::new(&over_socket(self.pool.client_config(), &self.pool)))
+    }
+
+    /// The clients call the pool in this process instead.
+    pub fn in_process(mut self) -> Self {
+        self.signing = Client::new(&self.pool.backend_config()).into();
+        self.unsigned = Client::new(&self.pool.client_config()).into();
+        self
+    }
+
     /// Identity and token of a developer user.
     pub async fn vend(&self, user: &str) -> (String, String) {
         let vended = self
-            .backend
+            .signing()
             .get_open_id_token_for_developer_identity()
             .identity_pool_id(self.id())
             .logins(PROVIDER, user)
@@ -86,26 +75,27 @@ impl Stage {
         (vended.identity_id.unwrap(), vended.token.unwrap())
     }
 
-    pub async fn guest(&self) -> String {
-        self.app
-            .get_id()
-            .identity_pool_id(self.id())
-            .send()
-            .await
-            .unwrap()
-            .identity_id
-            .unwrap()
+    /// A new guest, as a client makes one.
+    pub async fn guest(&self) -> IdentityId {
+        IdentityId::new(self.guest_id().await).unwrap()
     }
 
-    pub async fn exchange(&self, id: &str, token: &str) -> Vended {
+    pub async fn guest_id(&self) -> String {
+        let call = self.client().get_id().identity_pool_id(self.id());
+        call.send().await.unwrap().identity_id.unwrap()
+    }
+
+    /// Exchanges a token for credentials, as a client does.
+    pub async fn credentials(&self, id: &str, token: &str) -> Vended {
         let call = self
-            .app
+            .client()
             .get_credentials_for_identity()
             .identity_id(id)
             .logins(ISSUER, token);
         call.send().await.unwrap().credentials.unwrap()
     }
 
+    /// STS without credentials.
     pub fn sts(&self) -> aws_sdk_sts::Client {
         aws_sdk_sts::Client::new(&over_socket(self.pool.client_config(), &self.pool))
     }
@@ -120,7 +110,7 @@ impl Stage {
         };
         if signed {
             error(
-                self.backend
+                self.signing()
                     .list_identity_pools()
                     .customize()
                     .mutate_request(replace)
@@ -128,7 +118,7 @@ impl Stage {
                     .await,
             )
         } else {
-            error(self.app.get_id().customize().mutate_request(replace).send().await)
+            error(self.client().get_id().customize().mutate_request(replace).send().await)
         }
     }
 

@@ -1,4 +1,4 @@
-//! Sessions of many users at once. Each is one user's for good, and keeps the user's credentials and nothing else: the cells of an
+//! Sessions of many users at once. Each is one user's for good, and keeps the user's credentials and nothing else: the caches of an
 //! exchange are made for the exchange, and the token goes with them.
 
 use std::sync::atomic::Ordering;
@@ -9,23 +9,28 @@ use aws_smithy_async::rt::sleep::SharedAsyncSleep;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::exchange::{Cells, Snapshot, UNPINNED};
-use super::session::{SessionState, Settled};
-use super::{CognitoCredentialsProviderBuilder, Core, Login, NEXT_EPOCH, Session, Shared};
+use super::builder::CognitoCredentialsProviderBuilder;
+use super::context::Context;
+use super::current_session::{CurrentSession, NEXT_EPOCH, SessionState};
+use super::exchange::{SessionCaches, Snapshot};
+use super::identity_state::IdentityState;
+use super::login::Login;
+use super::pin::UNPINNED;
+use super::session::Session;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::refresh::{AtHand, LoadRequest, Loaded, Outlook, RefreshCache, Setup, Source, WeakCache};
+use crate::refresh::{CacheStatus, HotValue, LoadRequest, Loaded, RefreshCache, Setup, Source, WeakCache};
 
 /// What the sessions have in common.
-pub(crate) struct ScopedSessions {
-    core: Arc<Core>,
+pub(crate) struct UserSessions {
+    context: Arc<Context>,
     setup: Arc<Setup>,
 }
 
 /// Whose credentials they are.
 pub(crate) trait Principal: Send + Sync + 'static {
     /// The sessions that the user's is one of.
-    fn sessions(&self) -> &ScopedSessions;
+    fn sessions(&self) -> &UserSessions;
 
     /// How the user signs in, asked for each exchange.
     fn login(self: &Arc<Self>) -> Login;
@@ -45,10 +50,10 @@ impl<P: Principal> Source<Snapshot, Error> for Exchanges<P> {
         let of = Arc::clone(&self.of);
         let known = self.cache.current().map(|snapshot| snapshot.identity_id.clone());
         let first = known.is_none();
-        let core = Arc::clone(&of.sessions().core);
-        let cells = Cells::new(core, of.login(), UNPINNED, Settled::already(known));
+        let context = Arc::clone(&of.sessions().context);
+        let caches = SessionCaches::new(context, of.login(), UNPINNED, IdentityState::already(known));
         async move {
-            let loaded = cells.exchange(request).await?;
+            let loaded = caches.exchange(request).await?;
             of.exchanged(first, Ok(()));
             Ok(loaded)
         }
@@ -62,20 +67,24 @@ impl<P: Principal> Source<Snapshot, Error> for Exchanges<P> {
 
 /// One user's credentials, kept fresh. Clones share them.
 #[derive(Clone)]
-pub(crate) struct ScopedCredentials(RefreshCache<Snapshot, Error>);
+pub(crate) struct UserSessionCredentials(RefreshCache<Snapshot, Error>);
 
 /// A session that somebody may still hold.
-pub(crate) struct WeakSession(Weak<Shared>);
+pub(crate) struct WeakSession(Weak<CurrentSession>);
 
-impl ScopedSessions {
+impl UserSessions {
     pub(crate) fn new(builder: CognitoCredentialsProviderBuilder) -> Result<Self, Error> {
-        let core = Arc::new(builder.core()?);
-        let setup = Setup::new(core.policy.clone(), core.clock.clone(), Some(core.sleep.clone()));
-        Ok(Self { core, setup })
+        let context = Arc::new(builder.context()?);
+        let setup = Setup::new(
+            context.policy.clone(),
+            context.clock.clone(),
+            Some(context.sleep.clone()),
+        );
+        Ok(Self { context, setup })
     }
 
     pub(crate) fn clock(&self) -> &Clock {
-        &self.core.clock
+        &self.context.clock
     }
 
     #[cfg_attr(
@@ -83,12 +92,12 @@ impl ScopedSessions {
         allow(dead_code, reason = "for the refresher, which is a task")
     )]
     pub(crate) fn sleep(&self) -> &SharedAsyncSleep {
-        &self.core.sleep
+        &self.context.sleep
     }
 
     /// Credentials of a user, to be loaded when they are asked for.
-    pub(crate) fn credentials<P: Principal>(&self, of: &Arc<P>) -> ScopedCredentials {
-        ScopedCredentials(RefreshCache::sharing(Arc::clone(&self.setup), |cache| {
+    pub(crate) fn credentials<P: Principal>(&self, of: &Arc<P>) -> UserSessionCredentials {
+        UserSessionCredentials(RefreshCache::sharing(Arc::clone(&self.setup), |cache| {
             Arc::new(Exchanges {
                 of: Arc::clone(of),
                 cache,
@@ -97,7 +106,7 @@ impl ScopedSessions {
     }
 
     /// A session that serves `credentials`.
-    pub(crate) fn session(&self, credentials: &ScopedCredentials) -> Session {
+    pub(crate) fn session(&self, credentials: &UserSessionCredentials) -> Session {
         self.start(Some(credentials.0.clone()), None)
     }
 
@@ -108,14 +117,14 @@ impl ScopedSessions {
 
     fn start(&self, credentials: Option<RefreshCache<Snapshot, Error>>, closed: Option<Error>) -> Session {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
-        let shared = Shared {
-            core: Arc::clone(&self.core),
-            at_hand: credentials.as_ref().map_or_else(AtHand::empty, AtHand::of),
-            current: ArcSwap::new(state(epoch, credentials, closed)),
+        let current = CurrentSession {
+            context: Arc::clone(&self.context),
+            hot: credentials.as_ref().map_or_else(HotValue::empty, HotValue::of),
+            in_force: ArcSwap::new(state(epoch, credentials, closed)),
             switching: Mutex::new(None),
         };
         Session {
-            shared: Arc::new(shared),
+            current: Arc::new(current),
             epoch,
         }
     }
@@ -126,19 +135,19 @@ fn state(epoch: u64, credentials: Option<RefreshCache<Snapshot, Error>>, closed:
     Arc::new(SessionState {
         epoch,
         login: Login::signed_out(),
-        cells: None,
+        caches: None,
         credentials,
         closed,
     })
 }
 
-impl ScopedCredentials {
+impl UserSessionCredentials {
     #[cfg_attr(
         not(feature = "rt-tokio"),
         allow(dead_code, reason = "for the refresher, which is a task")
     )]
-    pub(crate) fn outlook(&self) -> Outlook {
-        self.0.outlook()
+    pub(crate) fn status(&self) -> CacheStatus {
+        self.0.status()
     }
 
     /// See [`RefreshCache::refresh_ahead`].
@@ -154,26 +163,26 @@ impl ScopedCredentials {
 impl Session {
     /// From now on everybody who holds the session gets `error`, those who wait included.
     pub(crate) fn close(&self, error: Error) {
-        let switching = self.shared.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.shared.install(state(self.epoch, None, Some(error))));
+        let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.current.install(state(self.epoch, None, Some(error))));
         drop(switching);
     }
 
     /// Whether anybody has it besides whoever asks.
     pub(crate) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.shared) > 1
+        Arc::strong_count(&self.current) > 1
     }
 
     pub(crate) fn downgrade(&self) -> WeakSession {
-        WeakSession(Arc::downgrade(&self.shared))
+        WeakSession(Arc::downgrade(&self.current))
     }
 }
 
 impl WeakSession {
     pub(crate) fn upgrade(&self) -> Option<Session> {
-        let shared = self.0.upgrade()?;
-        let epoch = shared.current.load().epoch;
-        Some(Session { shared, epoch })
+        let current = self.0.upgrade()?;
+        let epoch = current.epoch();
+        Some(Session { current, epoch })
     }
 
     pub(crate) fn is_held(&self) -> bool {

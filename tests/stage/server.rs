@@ -1,49 +1,23 @@
-//! A local pool over a socket, with a clock that is turned by hand, and what a backend and its clients do with it.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's failure is a panic")]
+//! What the tests of the server half use: vendors, admins, and what a client does with a vended token.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
-use aws_sdk_cognitoidentity::Client;
 use aws_sdk_cognitoidentity::error::ProvideErrorMetadata;
 use cognito_identity_pool::{
-    DeveloperUserId, IdentityAdmin, IdentityId, LocalIdentityPool, TokenVendor,
-    local::{LocalClock, LocalIdentityPoolBuilder},
+    DeveloperUserId, IdentityAdmin, IdentityId, TokenVendor,
     server::{GuestClaims, TokenVendorBuilder, VendedToken},
 };
 
-pub const PROVIDER: &str = "login.mycompany.myapp";
+use super::{PROVIDER, Stage, over_socket};
+
 pub const CLAIMS_KEY: &str = "0123456789abcdef0123456789abcdef";
 
-pub struct Stage {
-    pub pool: LocalIdentityPool,
-    pub clock: LocalClock,
-}
-
 impl Stage {
-    pub async fn start() -> Self {
-        Self::with(|builder| builder).await
-    }
-
-    pub async fn with(change: impl FnOnce(LocalIdentityPoolBuilder) -> LocalIdentityPoolBuilder) -> Self {
-        // A whole second: the service's times have no fractions.
-        let clock = LocalClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000));
-        let builder = LocalIdentityPool::builder()
-            .developer_provider(PROVIDER)
-            .allow_guests(true)
-            .time_source(clock.clone());
-        let pool = change(builder).start().await.unwrap();
-        Self { pool, clock }
-    }
-
     /// The backend's config, with the SDK's own HTTP client: what is sent goes over a socket.
     pub fn config(&self) -> SdkConfig {
-        let mut config = self.pool.backend_config().into_builder();
-        config.set_http_client(None);
-        config.build()
+        over_socket(self.pool.backend_config(), &self.pool)
     }
 
     pub fn vendor_builder(&self) -> TokenVendorBuilder {
@@ -67,25 +41,6 @@ impl Stage {
             .unwrap()
     }
 
-    /// A client of the end user's, without any credentials.
-    pub fn client(&self) -> Client {
-        let mut config = self.pool.client_config().into_builder();
-        config.set_http_client(None);
-        Client::new(&config.endpoint_url(self.pool.endpoint_url()).build())
-    }
-
-    /// A new guest, as a client makes one.
-    pub async fn guest(&self) -> IdentityId {
-        let answer = self
-            .client()
-            .get_id()
-            .identity_pool_id(self.pool.identity_pool_id())
-            .send()
-            .await
-            .unwrap();
-        IdentityId::new(answer.identity_id.unwrap()).unwrap()
-    }
-
     /// Whether whoever knows the id alone can be this identity.
     pub async fn is_guest(&self, identity: &IdentityId) -> bool {
         self.client()
@@ -107,10 +62,6 @@ impl Stage {
             Ok(answer) => Ok(answer.credentials.unwrap().access_key_id.unwrap()),
             Err(error) => Err(error.code().unwrap_or_default().to_owned()),
         }
-    }
-
-    pub fn calls(&self, operation: &str) -> usize {
-        self.pool.requests_of(operation).len()
     }
 
     /// The operations that were called with a signature.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::Cells;
-use super::proof::{Ask, Held};
+use super::SessionCaches;
+use super::login_proof::{LoginProof, ProofRequest};
 use crate::client::guest::to_its_end;
+use crate::client::identity_state::Expected;
 use crate::client::login::Who;
-use crate::client::session::Expected;
 use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::logins::Logins;
@@ -16,7 +16,7 @@ use crate::refresh::{Failure, Loaded};
 use crate::service::Proof;
 use crate::service::refusal::Remedy;
 
-impl Cells {
+impl SessionCaches {
     /// `forced`: the one that is known is lost.
     pub(super) async fn load_identity(self: Arc<Self>, forced: bool) -> Result<Loaded<IdentityId>, Error> {
         let value = match &self.login.who {
@@ -29,11 +29,15 @@ impl Cells {
                 },
             },
             Who::Developer { backend, .. } => {
-                let request = self.request(Ask::FIRST, None, Logins::new());
+                let request = self.request(ProofRequest::FIRST, None, Logins::new());
                 let cheap = self.hook(async { backend.get_identity_id(&request).await }.boxed());
                 match cheap.await? {
                     Some(id) => id,
-                    None => self.proof(Ask::FIRST).await?.identity.ok_or_else(Error::ended)?,
+                    None => self
+                        .proof(ProofRequest::FIRST)
+                        .await?
+                        .identity
+                        .ok_or_else(Error::ended)?,
                 }
             }
             Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
@@ -42,7 +46,7 @@ impl Cells {
     }
 
     pub(super) async fn guest_identity(self: &Arc<Self>, forced: bool) -> Result<IdentityId, Error> {
-        let remembered = self.core.guest.take().await?.id;
+        let remembered = self.context.guest.take().await?.id;
         self.set_expected(remembered.clone(), Expected::Remembered);
         let refused = forced.then(|| {
             self.known_identity()
@@ -52,16 +56,16 @@ impl Cells {
         if let Some(id) = remembered.filter(|id| Some(id) != refused.as_ref()) {
             return Ok(id);
         }
-        let cells = Arc::clone(self);
+        let caches = Arc::clone(self);
         // A guest that Cognito has made for us is not lost because somebody signs in meanwhile.
-        to_its_end(self.core.with_deadline(async move {
-            let (core, account_id) = (&cells.core, cells.login.account_id.as_deref());
-            let _turn = core.guest.turn().await;
-            match core.guest.peek().await? {
+        to_its_end(self.context.with_deadline(async move {
+            let (context, account_id) = (&caches.context, caches.login.account_id.as_deref());
+            let _turn = context.guest.turn().await;
+            match context.guest.peek().await? {
                 Some(another) if Some(&another) != refused.as_ref() => Ok(another),
                 lost => {
-                    let new = core.service.get_id(None, account_id).await?;
-                    core.guest.minted(lost.as_ref(), new, &core.sleep).await
+                    let new = context.service.get_id(None, account_id).await?;
+                    context.guest.minted(lost.as_ref(), new, &context.sleep).await
                 }
             }
         }))
@@ -74,17 +78,17 @@ impl Cells {
         let at_hand = self
             .proof
             .current()
-            .filter(|held| !held.is_rejected() && !held.is_over(&self.core));
+            .filter(|held| !held.is_rejected() && !held.is_over(&self.context));
         let mut held = match at_hand {
-            Some(held) => Held::clone(&held),
-            None => self.proof(Ask::FIRST).await?,
+            Some(held) => LoginProof::clone(&held),
+            None => self.proof(ProofRequest::FIRST).await?,
         };
         loop {
             let Proof::External(logins) = &*held.proof else {
                 return Err(Error::ended());
             };
             let refused = match self
-                .core
+                .context
                 .service
                 .get_id(Some(logins), self.login.account_id.as_deref())
                 .await
@@ -99,9 +103,9 @@ impl Cells {
                 return Err(self.explained(refused.error));
             }
             held = self
-                .proof(Ask {
+                .proof(ProofRequest {
                     attempt: 2,
-                    ..Ask::FIRST
+                    ..ProofRequest::FIRST
                 })
                 .await?;
         }

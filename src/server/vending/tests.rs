@@ -15,17 +15,18 @@ use aws_types::SdkConfig;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
+use crate::server::{HttpRefusal, PrincipalTags};
 use crate::token::TokenDuration;
 
-pub(super) const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
-pub(super) const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
+pub(in crate::server) const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
+pub(in crate::server) const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
 const NOW: u64 = 1_790_000_000;
 
 #[derive(Debug, Clone)]
-pub(super) struct Told(Arc<Mutex<SystemTime>>);
+pub(in crate::server) struct Told(Arc<Mutex<SystemTime>>);
 
 impl Told {
-    pub(super) fn new() -> Self {
+    pub(in crate::server) fn new() -> Self {
         Self(Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_secs(NOW))))
     }
 
@@ -40,7 +41,7 @@ impl TimeSource for Told {
     }
 }
 
-pub(super) fn user(id: &str) -> DeveloperUserId {
+pub(in crate::server) fn user(id: &str) -> DeveloperUserId {
     DeveloperUserId::new(id).unwrap()
 }
 
@@ -53,11 +54,11 @@ fn good() -> (u16, String) {
     (200, format!(r#"{{"IdentityId":"{ID}","Token":"{}"}}"#, token(ID, POOL)))
 }
 
-pub(super) fn refusal(code: &str, message: &str) -> (u16, String) {
+pub(in crate::server) fn refusal(code: &str, message: &str) -> (u16, String) {
     (400, format!(r#"{{"__type":"{code}","message":"{message}"}}"#))
 }
 
-pub(super) fn config(
+pub(in crate::server) fn config(
     time: &Told,
     answer: impl Fn(String) -> (u16, String) + Send + Sync + 'static,
 ) -> aws_types::sdk_config::Builder {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::Cells;
-use crate::client::Core;
+use super::SessionCaches;
+use crate::client::context::Context;
 use crate::client::guest::to_its_end;
+use crate::client::identity_state::Expected;
 use crate::client::login::Who;
-use crate::client::person::Person;
-use crate::client::session::Expected;
+use crate::client::login_subjects::LoginSubjects;
 use crate::clock::Expiry;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider};
 use crate::error::{Error, ErrorKind};
@@ -19,21 +19,21 @@ use crate::ids::IdentityId;
 use crate::logins::Logins;
 use crate::refresh::{Failure, Loaded};
 use crate::service::Proof;
-use crate::token::RefreshReason;
+use crate::token::{RefreshReason, TokenClaims};
 
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
 /// The logins that were supplied last.
 #[derive(Clone)]
-pub(super) struct Held {
+pub(super) struct LoginProof {
     pub(super) proof: Arc<Proof>,
     /// Whose the backend says it is.
     pub(super) identity: Option<IdentityId>,
     /// `None`: the token does not say.
     pub(super) expires: Option<Expiry>,
     /// Whom the tokens are about, as far as they can be read.
-    pub(super) person: Person,
+    pub(super) person: LoginSubjects,
     /// It was asked for because another one was rejected.
     pub(super) renewed: bool,
     pub(super) used: Arc<Used>,
@@ -50,14 +50,14 @@ pub(super) struct Used {
 
 /// For which purpose the next proof is asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Ask {
+pub(super) struct ProofRequest {
     pub(super) reason: RefreshReason,
     pub(super) attempt: u32,
     /// The identity that is known is not to be mentioned: the service says that it is gone.
     pub(super) forget: bool,
 }
 
-impl Ask {
+impl ProofRequest {
     pub(super) const FIRST: Self = Self {
         reason: RefreshReason::FirstUse,
         attempt: 1,
@@ -65,15 +65,15 @@ impl Ask {
     };
 }
 
-impl Cells {
-    pub(super) async fn proof(&self, mut ask: Ask) -> Result<Held, Error> {
+impl SessionCaches {
+    pub(super) async fn proof(&self, mut ask: ProofRequest) -> Result<LoginProof, Error> {
         if let Who::Guest = self.login.who {
-            return Ok(Held::new(&self.core, Proof::Guest, None, ask));
+            return Ok(LoginProof::new(&self.context, Proof::Guest, None, ask));
         }
         let held = self.proof.current();
         let demanded = matches!(ask.reason, RefreshReason::TokenRejected | RefreshReason::Forced);
-        if let Some(held) = held.as_ref().filter(|held| !demanded && held.serves(&self.core)) {
-            return Ok(Held::clone(held));
+        if let Some(held) = held.as_ref().filter(|held| !demanded && held.serves(&self.context)) {
+            return Ok(LoginProof::clone(held));
         }
         if held.as_ref().is_some_and(|held| held.is_rejected()) {
             ask.reason = RefreshReason::TokenRejected;
@@ -84,10 +84,10 @@ impl Cells {
         } else {
             self.proof.get().await
         };
-        fresh.map(|held| Held::clone(&held))
+        fresh.map(|held| LoginProof::clone(&held))
     }
 
-    pub(super) async fn load_proof(self: Arc<Self>) -> Result<Loaded<Held>, Error> {
+    pub(super) async fn load_proof(self: Arc<Self>) -> Result<Loaded<LoginProof>, Error> {
         let ask = *self.ask.lock().unwrap_or_else(PoisonError::into_inner);
         let held = match &self.login.who {
             Who::Developer { backend, external } => {
@@ -103,7 +103,7 @@ impl Cells {
                     return Err(Error::new(ErrorKind::SignedOut, "the logins provider has no logins")
                         .with_hint("an empty logins map would make a guest of the user; switch_to(Login::guest()) does that on purpose"));
                 }
-                Held::new(&self.core, Proof::External(logins), None, ask)
+                LoginProof::new(&self.context, Proof::External(logins), None, ask)
             }
             Who::Guest | Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
         };
@@ -117,9 +117,9 @@ impl Cells {
     async fn developer(
         self: &Arc<Self>,
         backend: Arc<dyn DeveloperIdentityProvider>,
-        ask: Ask,
+        ask: ProofRequest,
         logins: Logins,
-    ) -> Result<Held, Error> {
+    ) -> Result<LoginProof, Error> {
         let first = self.settled.known().outcome.is_none();
         if first {
             match self.stored().await {
@@ -128,7 +128,7 @@ impl Cells {
                 Err(error) => tracing::warn!(%error, "what is remembered of the user cannot be read"),
             }
         }
-        let offer = if first { self.core.guest.offer().await? } else { None };
+        let offer = if first { self.context.guest.offer().await? } else { None };
         let request = self.request(ask, offer.as_ref(), logins);
         let answer = match offer {
             None => {
@@ -137,12 +137,12 @@ impl Cells {
                 answer
             }
             Some(offer) => {
-                let cells = Arc::clone(self);
-                to_its_end(self.core.with_deadline(async move {
-                    let answer = cells.hook(async { backend.refresh(&request).await }.boxed()).await?;
+                let caches = Arc::clone(self);
+                to_its_end(self.context.with_deadline(async move {
+                    let answer = caches.hook(async { backend.refresh(&request).await }.boxed()).await?;
                     // An answer that is not to be believed says nothing of the guest either.
-                    cells.check(&answer)?;
-                    cells.set_expected(Some(offer.id().clone()), Expected::Before);
+                    caches.check(&answer)?;
+                    caches.set_expected(Some(offer.id().clone()), Expected::Before);
                     if answer.identity_id() == offer.id() {
                         offer.linked().await;
                     } else {
@@ -154,14 +154,14 @@ impl Cells {
             }
         };
         let (identity_id, token) = answer.into_parts();
-        let issuer_host = self.core.issuer_host_of(&token);
+        let issuer_host = self.context.issuer_host_of(&token);
         let proof = Proof::Developer { issuer_host, token };
-        Ok(Held::new(&self.core, proof, Some(identity_id), ask))
+        Ok(LoginProof::new(&self.context, proof, Some(identity_id), ask))
     }
 
     /// Finds a mix-up before it is sent: as far as the token can be read, it has to be this pool's and the identity's.
     fn check(&self, answer: &DeveloperIdentity) -> Result<(), Error> {
-        let pool = &self.core.pool;
+        let pool = &self.context.pool;
         let wrong = |message: String| Err(Error::new(ErrorKind::InvalidResponse, message));
         if answer.identity_id().region() != pool.region() {
             return wrong(format!(
@@ -185,16 +185,16 @@ impl Cells {
     }
 }
 
-impl Held {
-    pub(super) fn new(core: &Core, proof: Proof, identity: Option<IdentityId>, ask: Ask) -> Self {
+impl LoginProof {
+    pub(super) fn new(context: &Context, proof: Proof, identity: Option<IdentityId>, ask: ProofRequest) -> Self {
         let expires_at = match &proof {
             Proof::Guest => None,
-            Proof::Developer { token, .. } => token.unverified_claims().and_then(|claims| claims.expires_at()),
+            Proof::Developer { token, .. } => token.unverified_claims().and_then(TokenClaims::expires_at),
             Proof::External(logins) => logins.expires_at(),
         };
-        let expires = expires_at.map(|at| Expiry::received(core.clock.now(), at, None));
+        let expires = expires_at.map(|at| Expiry::received(context.clock.now(), at, None));
         Self {
-            person: Person::of(&proof, &core.pool),
+            person: LoginSubjects::of(&proof, &context.pool),
             proof: Arc::new(proof),
             identity,
             expires,
@@ -205,8 +205,8 @@ impl Held {
 
     /// Whether it is worth an exchange. One that was just received always is, whatever the local clock says; an external
     /// login is asked for afresh each time.
-    pub(super) fn serves(&self, core: &Core) -> bool {
-        let (sent, over) = (self.used.sent.load(Ordering::Relaxed), self.is_over(core));
+    pub(super) fn serves(&self, context: &Context) -> bool {
+        let (sent, over) = (self.used.sent.load(Ordering::Relaxed), self.is_over(context));
         let worth = if sent {
             matches!(*self.proof, Proof::Developer { .. }) && self.expires.is_some() && !over
         } else {
@@ -216,9 +216,9 @@ impl Held {
         worth && !self.is_rejected()
     }
 
-    pub(super) fn is_over(&self, core: &Core) -> bool {
+    pub(super) fn is_over(&self, context: &Context) -> bool {
         self.expires
-            .is_some_and(|expiry| expiry.remaining(core.clock.now()) <= TOKEN_MARGIN.min(expiry.life() / 4))
+            .is_some_and(|expiry| expiry.remaining(context.clock.now()) <= TOKEN_MARGIN.min(expiry.life() / 4))
     }
 
     /// Cognito is about to see it.

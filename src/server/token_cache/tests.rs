@@ -11,8 +11,8 @@ fn user(n: usize) -> DeveloperUserId {
     DeveloperUserId::new(format!("user-{n}")).unwrap()
 }
 
-fn variant(seconds: u64) -> Variant {
-    Variant {
+fn options(seconds: u64) -> TokenOptions {
+    TokenOptions {
         duration: TokenDuration::from_secs(seconds).unwrap(),
         tags: PrincipalTags::new(),
     }
@@ -30,10 +30,10 @@ fn until(now: u64, until: u64) -> Expiry {
 }
 
 /// Fills a slot as a vendor does; the value serves from `now` to `until`.
-fn fill(cache: &Cache<u32>, user: &DeveloperUserId, value: u32, now: u64, end: u64) {
+fn fill(cache: &TokenCache<u32>, user: &DeveloperUserId, value: u32, now: u64, end: u64) {
     let mut got = None;
-    let Found::Flight(flight) = cache.join(user, &variant(900), true, at(now), |ticket| {
-        got = Some(ticket);
+    let Lookup::Flight(flight) = cache.join(user, &options(900), true, at(now), |id| {
+        got = Some(id);
         async move { Ok(value) }.boxed()
     }) else {
         panic!("a fresh join starts a flight");
@@ -44,19 +44,19 @@ fn fill(cache: &Cache<u32>, user: &DeveloperUserId, value: u32, now: u64, end: u
 
 #[test]
 fn a_value_serves_up_to_its_end_and_not_at_it() {
-    let cache = Cache::new(8);
+    let cache = TokenCache::new(8);
     fill(&cache, &user(1), 7, 100, 200);
-    assert_eq!(cache.get(&user(1), &variant(900), at(199)), Some(7));
-    assert_eq!(cache.get(&user(1), &variant(900), at(200)), None);
+    assert_eq!(cache.get(&user(1), &options(900), at(199)), Some(7));
+    assert_eq!(cache.get(&user(1), &options(900), at(200)), None);
 }
 
 #[test]
 fn users_and_variants_do_not_share() {
-    let cache = Cache::new(8);
+    let cache = TokenCache::new(8);
     fill(&cache, &user(1), 7, 0, 200);
-    assert_eq!(cache.get(&user(2), &variant(900), at(1)), None);
-    assert_eq!(cache.get(&user(1), &variant(901), at(1)), None);
-    let tagged = Variant {
+    assert_eq!(cache.get(&user(2), &options(900), at(1)), None);
+    assert_eq!(cache.get(&user(1), &options(901), at(1)), None);
+    let tagged = TokenOptions {
         tags: PrincipalTags::new().with("tenant", "a").unwrap(),
         duration: TokenDuration::DEFAULT,
     };
@@ -65,15 +65,15 @@ fn users_and_variants_do_not_share() {
 
 #[test]
 fn callers_join_the_flight_that_is_out_and_drive_it_on_when_the_first_has_gone() {
-    let cache: Cache<u32> = Cache::new(8);
+    let cache: TokenCache<u32> = TokenCache::new(8);
     let (tell, told) = tokio::sync::oneshot::channel();
-    let Found::Flight(first) = cache.join(&user(1), &variant(900), false, at(0), |_| {
+    let Lookup::Flight(first) = cache.join(&user(1), &options(900), false, at(0), |_| {
         async move { told.await.map_err(|_| Error::new(ErrorKind::Transport, "gone")) }.boxed()
     }) else {
         panic!("nothing is cached");
     };
     assert!(first.clone().now_or_never().is_none());
-    let Found::Flight(second) = cache.join(&user(1), &variant(900), false, at(0), |_| panic!("one flight is out"))
+    let Lookup::Flight(second) = cache.join(&user(1), &options(900), false, at(0), |_| panic!("one flight is out"))
     else {
         panic!("nothing is cached");
     };
@@ -84,11 +84,11 @@ fn callers_join_the_flight_that_is_out_and_drive_it_on_when_the_first_has_gone()
 
 #[test]
 fn a_flight_that_all_callers_left_is_started_anew() {
-    let cache: Cache<u32> = Cache::new(8);
-    drop(cache.join(&user(1), &variant(900), false, at(0), |_| {
+    let cache: TokenCache<u32> = TokenCache::new(8);
+    drop(cache.join(&user(1), &options(900), false, at(0), |_| {
         std::future::pending().boxed()
     }));
-    let Found::Flight(flight) = cache.join(&user(1), &variant(900), false, at(0), |_| async { Ok(1) }.boxed()) else {
+    let Lookup::Flight(flight) = cache.join(&user(1), &options(900), false, at(0), |_| async { Ok(1) }.boxed()) else {
         panic!("nothing is cached");
     };
     assert_eq!(flight.now_or_never().unwrap().unwrap(), 1);
@@ -96,29 +96,29 @@ fn a_flight_that_all_callers_left_is_started_anew() {
 
 #[test]
 fn what_lands_after_an_eviction_is_not_kept() {
-    let cache: Cache<u32> = Cache::new(8);
+    let cache: TokenCache<u32> = TokenCache::new(8);
     let mut got = None;
-    let found = cache.join(&user(1), &variant(900), false, at(0), |ticket| {
-        got = Some(ticket);
+    let found = cache.join(&user(1), &options(900), false, at(0), |id| {
+        got = Some(id);
         async { Ok(1) }.boxed()
     });
     cache.evict(&user(1));
     cache.land(&user(1), got.unwrap(), Some((1, until(0, 100))));
-    assert_eq!(cache.get(&user(1), &variant(900), at(1)), None);
+    assert_eq!(cache.get(&user(1), &options(900), at(1)), None);
     drop(found);
     // Nor into the slot that took its place.
     fill(&cache, &user(1), 2, 0, 100);
     cache.land(&user(1), got.unwrap(), Some((1, until(0, 100))));
-    assert_eq!(cache.get(&user(1), &variant(900), at(1)), Some(2));
+    assert_eq!(cache.get(&user(1), &options(900), at(1)), Some(2));
 }
 
 #[test]
 fn a_failure_is_not_kept_and_leaves_no_slot() {
-    let cache: Cache<u32> = Cache::new(8);
+    let cache: TokenCache<u32> = TokenCache::new(8);
     for n in 0..100 {
         let mut got = None;
-        drop(cache.join(&user(n), &variant(900), false, at(0), |ticket| {
-            got = Some(ticket);
+        drop(cache.join(&user(n), &options(900), false, at(0), |id| {
+            got = Some(id);
             async { Err(Error::new(ErrorKind::Service, "x")) }.boxed()
         }));
         cache.land(&user(n), got.unwrap(), None);
@@ -129,27 +129,27 @@ fn a_failure_is_not_kept_and_leaves_no_slot() {
 
 #[test]
 fn a_failed_renewal_leaves_what_still_serves() {
-    let cache = Cache::new(8);
+    let cache = TokenCache::new(8);
     fill(&cache, &user(1), 7, 0, 100);
     let mut got = None;
-    drop(cache.join(&user(1), &variant(900), true, at(1), |ticket| {
-        got = Some(ticket);
+    drop(cache.join(&user(1), &options(900), true, at(1), |id| {
+        got = Some(id);
         async { Err(Error::new(ErrorKind::Service, "x")) }.boxed()
     }));
     cache.land(&user(1), got.unwrap(), None);
-    assert_eq!(cache.get(&user(1), &variant(900), at(2)), Some(7));
+    assert_eq!(cache.get(&user(1), &options(900), at(2)), Some(7));
 }
 
 #[test]
 fn it_never_holds_more_than_its_capacity_and_drops_the_least_recently_used() {
     for capacity in [1, 2, 8, 64] {
-        let cache = Cache::new(capacity);
+        let cache = TokenCache::new(capacity);
         for n in 0..200 {
             fill(&cache, &user(n), 1, 0, 1_000);
             assert!(cache.lock().slots <= capacity, "{capacity}");
             if capacity >= 8 {
                 assert_eq!(
-                    cache.get(&user(0), &variant(900), at(1)),
+                    cache.get(&user(0), &options(900), at(1)),
                     Some(1),
                     "used all the time: {capacity}, {n}"
                 );
@@ -162,7 +162,7 @@ fn it_never_holds_more_than_its_capacity_and_drops_the_least_recently_used() {
 
 #[test]
 fn what_has_expired_goes_before_what_serves() {
-    let cache = Cache::new(8);
+    let cache = TokenCache::new(8);
     for n in 0..4 {
         fill(&cache, &user(n), 1, 0, 1_000);
     }
@@ -171,6 +171,6 @@ fn what_has_expired_goes_before_what_serves() {
     }
     fill(&cache, &user(8), 1, 20, 1_000);
     for n in [0, 1, 2, 3, 8] {
-        assert_eq!(cache.get(&user(n), &variant(900), at(30)), Some(1), "{n}");
+        assert_eq!(cache.get(&user(n), &options(900), at(30)), Some(1), "{n}");
     }
 }

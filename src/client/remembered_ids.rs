@@ -12,9 +12,9 @@ use crate::ids::IdentityId;
 use crate::store::{IdentityStore, StoreError, StoreKey, Swapped};
 
 /// One remembered id.
-pub(super) struct Slot {
+pub(super) struct RememberedId {
     key: StoreKey,
-    writes: Arc<Writes>,
+    writes: Arc<StoreQueue>,
     state: Mutex<State>,
 }
 
@@ -24,8 +24,8 @@ struct State {
     id: Option<Option<IdentityId>>,
 }
 
-impl Slot {
-    pub(super) fn new(key: StoreKey, writes: Arc<Writes>) -> Self {
+impl RememberedId {
+    pub(super) fn new(key: StoreKey, writes: Arc<StoreQueue>) -> Self {
         Self {
             key,
             writes,
@@ -105,7 +105,7 @@ impl Slot {
 }
 
 /// The queue of writes to a store: one at a time, in the order in which they were decided.
-pub(super) struct Writes {
+pub(super) struct StoreQueue {
     pub(super) store: Arc<dyn IdentityStore>,
     queue: Mutex<Queue>,
 }
@@ -125,7 +125,7 @@ struct Write {
     stored: oneshot::Sender<Result<Swapped, StoreError>>,
 }
 
-impl Writes {
+impl StoreQueue {
     pub(super) fn new(store: Arc<dyn IdentityStore>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -148,7 +148,7 @@ impl Writes {
         receiver
     }
 
-    /// Writes what is queued, unless somebody is at it already.
+    /// StoreQueue what is queued, unless somebody is at it already.
     async fn drain(self: Arc<Self>) {
         if std::mem::replace(&mut self.lock().draining, true) {
             return;
@@ -204,7 +204,7 @@ impl Writes {
 }
 
 /// Whoever drains and is dropped half-way leaves the rest to the next.
-struct Rest<'a>(Option<&'a Writes>);
+struct Rest<'a>(Option<&'a StoreQueue>);
 
 impl Drop for Rest<'_> {
     fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! [`Shared`]: which session is in force, what it serves, and how another takes its place.
+//! [`CurrentSession`]: the pointer to the session in force, what that session serves, and how another takes its place.
 
 use std::fmt;
 use std::future::Future;
@@ -10,23 +10,24 @@ use arc_swap::ArcSwap;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 
+use super::context::{Context, PROVIDER_NAME};
 use super::events::EventKind;
-use super::exchange::{Cells, Snapshot};
+use super::exchange::{SessionCaches, Snapshot};
+use super::identity_state::IdentityState;
 use super::login::{Login, Who};
-use super::memory::Slot;
-use super::session::{SessionState, Settled};
-use super::{Core, PROVIDER_NAME, hook};
-use crate::error::Error;
+use super::reentrancy;
+use super::remembered_ids::RememberedId;
+use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
-use crate::refresh::{self, AtHand, Failure};
+use crate::refresh::{self, Failure, HotValue, RefreshCache};
 use crate::store::Swapped;
 
 /// What provider and sessions share: the one pointer to the session in force.
-pub(super) struct Shared {
-    pub(super) core: Arc<Core>,
-    pub(super) current: ArcSwap<SessionState>,
+pub(super) struct CurrentSession {
+    pub(super) context: Arc<Context>,
+    pub(super) in_force: ArcSwap<SessionState>,
     /// What the session in force serves, for hits. Changed under the lock of `switching`.
-    pub(super) at_hand: AtHand<Snapshot>,
+    pub(super) hot: HotValue<Snapshot>,
     /// Asked when there is nothing fresh: see [`Login::decided_by`]. Its lock orders the changes of the pointer.
     pub(super) switching: Mutex<Option<Decide>>,
 }
@@ -36,23 +37,28 @@ pub(super) type Decide = Arc<dyn Fn() -> Login + Send + Sync>;
 /// The numbers of sessions, over all providers: an operation that is pinned to one is never taken for another's.
 pub(super) static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
 
-impl Shared {
+impl CurrentSession {
+    /// The number of the session in force.
+    pub(super) fn epoch(&self) -> u64 {
+        self.in_force.load().epoch
+    }
+
     /// A hit: one pointer and a look at the clock.
     #[inline]
     pub(super) fn hit<R>(&self, bound: Option<u64>, read: impl FnOnce(Option<&Snapshot>) -> R) -> R {
-        self.at_hand.read(&self.core.clock, |snapshot| {
+        self.hot.read(&self.context.clock, |snapshot| {
             read(snapshot.filter(|snapshot| snapshot.serves(bound)))
         })
     }
 
     /// Makes hits of what `state` serves, if it is still in force.
-    fn keep_at_hand(&self, state: &Arc<SessionState>, served: &refresh::Served<Snapshot>) {
-        if self.at_hand.is(served) {
+    fn keep_hot(&self, state: &Arc<SessionState>, served: &refresh::Cached<Snapshot>) {
+        if self.hot.is(served) {
             return;
         }
         let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&self.current.load(), state) {
-            self.at_hand.put(served);
+        if Arc::ptr_eq(&self.in_force.load(), state) {
+            self.hot.put(served);
         }
     }
 
@@ -61,7 +67,7 @@ impl Shared {
     pub(super) async fn serve(
         &self,
         bound: Option<u64>,
-    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
+    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
         self.serve_from(bound, false).await
     }
 
@@ -69,32 +75,32 @@ impl Shared {
         &self,
         bound: Option<u64>,
         forced: bool,
-    ) -> Result<(Arc<SessionState>, refresh::Served<Snapshot>), Error> {
-        let mut state = self.in_force(bound)?;
+    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
+        let mut state = self.look_up(bound)?;
         loop {
             let result = state.obtain(forced).await;
-            let now = self.current.load();
+            let now = self.in_force.load();
             if now.epoch != state.epoch {
                 return Err(Error::ended());
             }
             if !Arc::ptr_eq(&now, &state) {
-                // `clear_credentials`: the same login, with empty cells.
+                // `clear_credentials`: the same login, with empty caches.
                 state = Arc::clone(&now);
                 continue;
             }
             let snapshot = result?;
-            self.keep_at_hand(&state, &snapshot);
+            self.keep_hot(&state, &snapshot);
             return Ok((state, snapshot));
         }
     }
 
     /// The session in force, after asking the app's closure where there is one.
-    fn in_force(&self, bound: Option<u64>) -> Result<Arc<SessionState>, Error> {
-        if hook::is_inside(self.core.id()) {
+    fn look_up(&self, bound: Option<u64>) -> Result<Arc<SessionState>, Error> {
+        if reentrancy::is_inside(self.context.id()) {
             return Err(Error::reentered());
         }
         self.decide();
-        let state = self.current.load_full();
+        let state = self.in_force.load_full();
         if bound.is_some_and(|epoch| epoch != state.epoch) {
             Err(Error::ended())
         } else {
@@ -106,7 +112,7 @@ impl Shared {
     fn decide(&self) {
         let decide = self.switching.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(decide) = decide else { return };
-        let in_force = self.current.load();
+        let in_force = self.in_force.load();
         if in_force
             .credentials
             .as_ref()
@@ -119,20 +125,20 @@ impl Shared {
         let login = decided(&decide);
         let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
         let decides_still = switching.as_ref().is_some_and(|current| Arc::ptr_eq(current, &decide));
-        if decides_still && !self.current.load().login.is_same_as(&login) {
+        if decides_still && !self.in_force.load().login.is_same_as(&login) {
             self.replace(switching, Some(decide), login, Arc::default());
         }
     }
 
     pub(super) async fn identity_id(&self, bound: Option<u64>) -> Result<IdentityId, Error> {
-        let mut state = self.in_force(bound)?;
+        let mut state = self.look_up(bound)?;
         loop {
-            let result = match &state.cells {
+            let result = match &state.caches {
                 None if state.credentials.is_some() => Ok(None),
                 None => return Err(state.nobody()),
-                Some(cells) => cells.identity_id().await,
+                Some(caches) => caches.identity_id().await,
             };
-            let now = self.current.load_full();
+            let now = self.in_force.load_full();
             if now.epoch != state.epoch {
                 return Err(Error::ended());
             }
@@ -157,7 +163,7 @@ impl Shared {
     }
 
     pub(super) fn invalidate_signer(&self, access_key_id: &str) -> bool {
-        let state = self.current.load();
+        let state = self.in_force.load();
         state
             .credentials
             .as_ref()
@@ -170,16 +176,16 @@ impl Shared {
         mut switching: MutexGuard<'_, Option<Decide>>,
         decide: Option<Decide>,
         login: Login,
-        settled: Arc<Settled>,
+        settled: Arc<IdentityState>,
     ) -> Arc<SessionState> {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         *switching = decide;
-        let was_out = self.current.load().login.is_signed_out();
-        let state = self.install(state(&self.core, login, epoch, settled));
+        let was_out = self.in_force.load().login.is_signed_out();
+        let state = self.install(state(&self.context, login, epoch, settled));
         // A listener's waker is anybody's code.
         drop(switching);
         if state.login.is_signed_out() && !was_out {
-            self.core.events.publish(epoch, EventKind::SignedOut);
+            self.context.events.publish(epoch, EventKind::SignedOut);
         }
         state
     }
@@ -189,7 +195,7 @@ impl Shared {
     pub(super) fn begin_anew(
         &self,
         old: &SessionState,
-        slot: Option<Arc<Slot>>,
+        slot: Option<Arc<RememberedId>>,
     ) -> Result<
         (
             Arc<SessionState>,
@@ -198,7 +204,7 @@ impl Shared {
         Error,
     > {
         let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.current.load().epoch != old.epoch {
+        if self.in_force.load().epoch != old.epoch {
             return Err(Error::ended());
         }
         let id = slot.as_ref().and_then(|slot| slot.in_memory());
@@ -210,12 +216,57 @@ impl Shared {
 
     /// Under the lock of `switching`.
     pub(super) fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
-        let old = self.current.swap(Arc::clone(&state));
+        let old = self.in_force.swap(Arc::clone(&state));
         // First the new one in force, then the news to those who wait for the old one.
         old.end();
-        self.at_hand.clear();
+        self.hot.clear();
         tracing::debug!(epoch = state.epoch, login = ?state.login, "session in force");
         state
+    }
+}
+
+/// What the provider's pointer points to.
+pub(super) struct SessionState {
+    pub(super) epoch: u64,
+    pub(super) login: Login,
+    /// `None`: signed out.
+    pub(super) caches: Option<Arc<SessionCaches>>,
+    pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
+    /// Why nobody gets anything any more.
+    pub(super) closed: Option<Error>,
+}
+
+impl SessionState {
+    /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
+    pub(super) async fn obtain(&self, forced: bool) -> Result<refresh::Cached<Snapshot>, Error> {
+        match &self.credentials {
+            None => Err(self.nobody()),
+            Some(credentials) if forced => credentials.refresh_now().await,
+            Some(credentials) => credentials.get().await,
+        }
+    }
+
+    pub(super) fn nobody(&self) -> Error {
+        if let Some(error) = &self.closed {
+            return error.clone();
+        }
+        match self.login.who {
+            Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
+                .with_hint("call switch_to with the user's Login, or with Login::guest()"),
+            Who::Decided(_) => Error::new(ErrorKind::Configuration, "what decides the login has decided none")
+                .with_hint("the closure of Login::decided_by panicked, or answered with another Login::decided_by"),
+            _ => Error::ended(),
+        }
+    }
+
+    /// Tells all who wait that the session is over, and lets go of what is secret.
+    pub(super) fn end(&self) {
+        if let Some(caches) = &self.caches {
+            caches.end();
+        }
+        if let Some(credentials) = &self.credentials {
+            credentials.end();
+        }
     }
 }
 
@@ -224,16 +275,21 @@ pub(super) fn decided(decide: &Decide) -> Login {
     std::panic::catch_unwind(AssertUnwindSafe(|| decide())).unwrap_or_else(|_| Login::decided_by(Login::signed_out))
 }
 
-pub(super) fn state(core: &Arc<Core>, login: Login, epoch: u64, settled: Arc<Settled>) -> Arc<SessionState> {
-    let cells = match login.who {
+pub(super) fn state(
+    context: &Arc<Context>,
+    login: Login,
+    epoch: u64,
+    settled: Arc<IdentityState>,
+) -> Arc<SessionState> {
+    let caches = match login.who {
         Who::SignedOut | Who::Decided(_) => None,
-        _ => Some(Cells::new(Arc::clone(core), login.clone(), epoch, settled)),
+        _ => Some(SessionCaches::new(Arc::clone(context), login.clone(), epoch, settled)),
     };
-    let credentials = cells.as_ref().map(Cells::credentials);
+    let credentials = caches.as_ref().map(SessionCaches::credentials);
     Arc::new(SessionState {
         epoch,
         login,
-        cells,
+        caches,
         credentials,
         closed: None,
     })
@@ -241,21 +297,21 @@ pub(super) fn state(core: &Arc<Core>, login: Login, epoch: u64, settled: Arc<Set
 
 /// What an SDK client is given: the provider, or a session of it.
 #[derive(Clone)]
-pub(super) struct Served {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct BoundProvider {
+    pub(super) current: Arc<CurrentSession>,
     pub(super) bound: Option<u64>,
 }
 
-impl ProvideCredentials for Served {
+impl ProvideCredentials for BoundProvider {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        self.shared.provide(self.bound)
+        self.current.provide(self.bound)
     }
 }
 
-impl fmt::Debug for Served {
+impl fmt::Debug for BoundProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(PROVIDER_NAME).field("session", &self.bound).finish()
     }
