@@ -8,6 +8,7 @@
 //! | let people start as guests | [`guests_and_linking`] |
 //! | know what happens while something is down | [`refresh_and_outages`] |
 //! | test without an AWS account | [`testing`] |
+//! | run a pool on my machine, for any language | [`local_pool`] |
 //! | come from another SDK | [`migration`] |
 //! | find out why a sign-in is refused | [`troubleshooting`] |
 //! | judge what is protected | [`security`] |
@@ -32,6 +33,9 @@ pub mod refresh_and_outages {}
 
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("../docs/local_pool.md")]
+pub mod local_pool {}
 
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}

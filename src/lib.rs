@@ -31,6 +31,8 @@ pub mod http_backend;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub mod local;
+#[cfg(feature = "local")]
+mod local_login;
 
 pub use async_trait::async_trait;
 #[doc(inline)]

@@ -356,7 +356,7 @@ impl LocalIdentityPoolBuilder {
         self
     }
 
-    /// The token of the [admin path](super::guide#the-admin-path), a random one by default.
+    /// The token of the [admin path](crate::guide::local_pool#the-admin-path), a random one by default.
     pub fn admin_token(mut self, token: impl Into<String>) -> Self {
         self.admin_token = Some(token.into());
         self

@@ -348,7 +348,7 @@ impl LocalIdentityPool {
         self.running.service.faults.clone()
     }
 
-    /// What the header `x-local-admin` has to carry on the [admin path](super::guide#the-admin-path) of the server, `/_local`,
+    /// What the header `x-local-admin` has to carry on the [admin path](crate::guide::local_pool#the-admin-path) of the server, `/_local`,
     /// where other processes see and steer the pool.
     pub fn admin_token(&self) -> &str {
         &self.running.service.settings.admin_token

@@ -1249,7 +1249,8 @@ async fn other_protocols_get_an_answer() {
     let s = Stage::start().await;
     let done = |text: &str| text.contains("\r\n\r\n");
     for (request, expected) in [
-        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404"),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200"),
+        ("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404"),
         (
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
             "HTTP/1.1 404",
