@@ -9,6 +9,7 @@ mod answer;
 mod builder;
 mod client;
 mod clock;
+mod diagnosis;
 mod directory;
 mod faults;
 mod hosts;

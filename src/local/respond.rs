@@ -17,7 +17,7 @@ use super::rules::{Refusal, Rule};
 use super::sessions::{Minted, Session};
 use super::sigv4::Scope;
 use super::tokens::Algorithm;
-use super::{admin, advice, page, shapes, sts, wire};
+use super::{admin, advice, diagnosis, page, shapes, sts, wire};
 
 /// How a request speaks, and what it asks for.
 enum Spoken<'a> {
@@ -110,7 +110,10 @@ impl PoolService {
             Err(refusal) => {
                 record.error = Some(refusal.error());
                 record.rule = Some(refusal.id());
-                record.why.clone_from(&refusal.why);
+                record.why = refusal
+                    .why
+                    .clone()
+                    .or_else(|| diagnosis::why(self, refusal.id(), request.body(), &record, seconds(now)));
                 record.advice = advice::of(refusal.id());
                 match &spoken {
                     Spoken::Json { .. } => wire::refused(&refusal),
