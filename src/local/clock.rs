@@ -66,12 +66,17 @@ pub(super) fn seconds(time: SystemTime) -> i64 {
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// By how much a signer's clock may be wrong, in seconds.
+const SKEW: i64 = 300;
+
 /// The pool's time: a source, and how far it was moved ahead of it.
 #[derive(Clone, Debug)]
 pub(super) struct PoolClock {
     source: SharedTimeSource,
     /// Seconds.
     ahead: Arc<AtomicI64>,
+    /// The most that `ahead` ever was.
+    farthest: Arc<AtomicI64>,
 }
 
 impl PoolClock {
@@ -79,6 +84,7 @@ impl PoolClock {
         Self {
             source,
             ahead: Arc::default(),
+            farthest: Arc::default(),
         }
     }
 
@@ -87,12 +93,20 @@ impl PoolClock {
         // A century is as good as any end.
         const FARTHEST: i64 = 100 * 366 * 86_400;
         let moved = self.ahead().saturating_add(seconds).clamp(0, FARTHEST);
+        self.farthest.fetch_max(moved, Ordering::Relaxed);
         self.ahead.store(moved, Ordering::Relaxed);
     }
 
     /// How far the pool is ahead of its source, in seconds.
     pub(super) fn ahead(&self) -> i64 {
         self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client may take this second for the present: it keeps its own clock, or has set it by an answer of the
+    /// pool's, wherever that was then.
+    pub(super) fn is_somebodys_present(&self, second: i64) -> bool {
+        let (source, farthest) = (seconds(self.source.now()), self.farthest.load(Ordering::Relaxed));
+        farthest > 0 && (source.saturating_sub(SKEW)..=source.saturating_add(farthest).saturating_add(SKEW)).contains(&second)
     }
 
     /// Takes the pool back to its source's time.

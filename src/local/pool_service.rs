@@ -18,7 +18,7 @@ use super::record::{LocalRequest, Records};
 use super::roles::Roles;
 use super::rules::Refusal;
 use super::sessions::{Mint, Session, Upstream};
-use super::sigv4::{Authorization, Mismatch, Scope, verify};
+use super::sigv4::{Authorization, Mismatch, Scope, signed_at, verify};
 use super::state_file::Changes;
 use super::throttle::Throttle;
 use super::tokens::KeyRing;
@@ -219,19 +219,13 @@ impl PoolService {
                 self.mint.secret(authorization.access_key_id),
             )
         };
-        let verified = verify(request, &authorization, &secret, scope, seconds(now)).or_else(|mismatch| {
-            // A client does not travel along when the pool's clock is moved on; most trust their own and sign with it.
-            let ahead = self.clock.ahead();
-            match mismatch {
-                Mismatch::Time(_) if ahead != 0 => verify(
-                    request,
-                    &authorization,
-                    &secret,
-                    scope,
-                    seconds(now).saturating_sub(ahead),
-                ),
-                other => Err(other),
-            }
+        let verified = verify(request, &authorization, &secret, scope, seconds(now)).or_else(|mismatch| match mismatch {
+            // A client does not travel along when the pool's clock is moved on.
+            Mismatch::Time(how) => match signed_at(request).filter(|at| self.clock.is_somebodys_present(*at)) {
+                Some(at) => verify(request, &authorization, &secret, scope, at),
+                None => Err(Mismatch::Time(how)),
+            },
+            other => Err(other),
         });
         verified.map_err(|mismatch| match mismatch {
             Mismatch::Incomplete(what) => Distrust::Incomplete(what),

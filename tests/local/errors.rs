@@ -1071,7 +1071,7 @@ async fn errors_have_the_head_and_body_of_the_service() {
     assert_eq!(header("content-type"), "application/x-amz-json-1.1");
     assert_eq!(
         header("access-control-expose-headers"),
-        "x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,Date"
+        "x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,Date,x-local-rule,x-local-why,x-local-advice"
     );
     assert_eq!(header("access-control-allow-origin"), "*");
     assert_eq!(header("x-amzn-requestid"), s.pool.requests()[0].request_id);

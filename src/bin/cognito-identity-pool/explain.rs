@@ -135,7 +135,7 @@ fn understand(text: &str) -> Result<Given, Failure> {
         }
         given.logins = Some(pairs);
     } else if text.contains('.') && text.starts_with("eyJ") {
-        let claims = OpenIdToken::new(text).ok().and_then(|token| token.unverified_claims());
+        let claims = OpenIdToken::new(text).ok().and_then(|token| token.unverified_claims().cloned());
         // Under its own issuer, which is right, unless it is none that anybody could read.
         let issuer = claims
             .as_ref()
@@ -172,7 +172,7 @@ fn judge(given: &mut Given, now: SystemTime) -> (Vec<(String, TokenClaims)>, Vec
     let claims = logins
         .iter()
         .filter_map(|(key, token)| {
-            let claims = OpenIdToken::new(token).ok()?.unverified_claims()?;
+            let claims = OpenIdToken::new(token).ok()?.unverified_claims()?.clone();
             Some((key.clone(), claims))
         })
         .collect();

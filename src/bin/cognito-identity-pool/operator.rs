@@ -144,7 +144,7 @@ pub(crate) async fn lookup(Lookup { pool, user, identity }: Lookup) -> Outcome {
     let (details, users) = match (user, identity) {
         (Some(user), _) => {
             let user = DeveloperUserId::new(user)?;
-            let Some(found) = admin.identities_of(&user).await? else {
+            let Some(found) = admin.describe_user(&user).await? else {
                 pool.say(&Value::Null, "the user has no identity\n")?;
                 return Ok(ExitCode::FAILURE);
             };
@@ -204,7 +204,7 @@ pub(crate) struct Forget {
 pub(crate) async fn forget(Forget { pool, user, confirm }: Forget) -> Outcome {
     let admin = pool.admin().await?;
     let user = DeveloperUserId::new(user)?;
-    let Some(found) = admin.identities_of(&user).await? else {
+    let Some(found) = admin.describe_user(&user).await? else {
         return pool.say(&json!({ "identity_id": null }), "the user has no identity\n");
     };
     let users: Vec<_> = found.users.iter().map(DeveloperUserId::as_str).collect();
