@@ -7,6 +7,7 @@
 //! | change who is signed in | [`switching_users`] |
 //! | let people start as guests | [`guests_and_linking`] |
 //! | know what happens while something is down | [`refresh_and_outages`] |
+//! | run many instances of a backend | [`fleet`] |
 //! | test without an AWS account | [`testing`] |
 //! | run a pool on my machine, for any language | [`local_pool`] |
 //! | come from another SDK | [`migration`] |
@@ -30,6 +31,9 @@ pub mod guests_and_linking {}
 
 #[doc = include_str!("../docs/refresh_and_outages.md")]
 pub mod refresh_and_outages {}
+
+#[doc = include_str!("../docs/fleet.md")]
+pub mod fleet {}
 
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}

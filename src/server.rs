@@ -35,6 +35,8 @@ mod audit;
 mod builder;
 mod deny_list;
 mod doctor;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 mod guest_link;
 mod hmac_key;
 mod http_refusal;
@@ -45,6 +47,7 @@ mod request;
 mod setup;
 #[allow(dead_code, reason = "the parts that share state are wired next")]
 mod shared_store;
+mod store_conformance;
 mod token_cache;
 mod user_ids;
 mod vending;
@@ -57,10 +60,14 @@ pub use admin::{
 pub use audit::AUDIT_TARGET;
 pub use builder::TokenVendorBuilder;
 pub use doctor::{Diagnosis, Finding, Severity};
+#[cfg(feature = "dynamodb")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dynamodb")))]
+pub use dynamodb::DynamoDbStore;
 pub use guest_link::{GuestClaim, GuestClaims, GuestTicket, UsedClaims};
 pub use http_refusal::HttpRefusal;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
 pub use shared_store::{MemorySharedStore, SharedStore};
+pub use store_conformance::{ConformanceError, check_shared_store};
 pub use user_ids::UserIds;
 pub use vending::TokenVendor;
 #[cfg(feature = "verify")]

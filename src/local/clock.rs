@@ -106,7 +106,8 @@ impl PoolClock {
     /// pool's, wherever that was then.
     pub(super) fn is_somebodys_present(&self, second: i64) -> bool {
         let (source, farthest) = (seconds(self.source.now()), self.farthest.load(Ordering::Relaxed));
-        farthest > 0 && (source.saturating_sub(SKEW)..=source.saturating_add(farthest).saturating_add(SKEW)).contains(&second)
+        farthest > 0
+            && (source.saturating_sub(SKEW)..=source.saturating_add(farthest).saturating_add(SKEW)).contains(&second)
     }
 
     /// Takes the pool back to its source's time.

@@ -219,14 +219,15 @@ impl PoolService {
                 self.mint.secret(authorization.access_key_id),
             )
         };
-        let verified = verify(request, &authorization, &secret, scope, seconds(now)).or_else(|mismatch| match mismatch {
-            // A client does not travel along when the pool's clock is moved on.
-            Mismatch::Time(how) => match signed_at(request).filter(|at| self.clock.is_somebodys_present(*at)) {
-                Some(at) => verify(request, &authorization, &secret, scope, at),
-                None => Err(Mismatch::Time(how)),
-            },
-            other => Err(other),
-        });
+        let verified =
+            verify(request, &authorization, &secret, scope, seconds(now)).or_else(|mismatch| match mismatch {
+                // A client does not travel along when the pool's clock is moved on.
+                Mismatch::Time(how) => match signed_at(request).filter(|at| self.clock.is_somebodys_present(*at)) {
+                    Some(at) => verify(request, &authorization, &secret, scope, at),
+                    None => Err(Mismatch::Time(how)),
+                },
+                other => Err(other),
+            });
         verified.map_err(|mismatch| match mismatch {
             Mismatch::Incomplete(what) => Distrust::Incomplete(what),
             Mismatch::Signature => Distrust::Signature,

@@ -135,7 +135,9 @@ fn understand(text: &str) -> Result<Given, Failure> {
         }
         given.logins = Some(pairs);
     } else if text.contains('.') && text.starts_with("eyJ") {
-        let claims = OpenIdToken::new(text).ok().and_then(|token| token.unverified_claims().cloned());
+        let claims = OpenIdToken::new(text)
+            .ok()
+            .and_then(|token| token.unverified_claims().cloned());
         // Under its own issuer, which is right, unless it is none that anybody could read.
         let issuer = claims
             .as_ref()

@@ -147,12 +147,12 @@ mod tests {
     use super::*;
 
     /// A reader that takes nothing until it is told to.
-    struct Stuck(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
+    struct Stuck(Receiver<()>, mpsc::Sender<Vec<u8>>);
 
     impl io::Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            drop(self.0.recv());
-            drop(self.1.send(bytes.to_vec()));
+            let _told = self.0.recv();
+            let _gone = self.1.send(bytes.to_vec());
             Ok(bytes.len())
         }
 
