@@ -12,12 +12,14 @@ mod flow;
 mod guest;
 mod identity_cache;
 mod identity_state;
+mod kept_identities;
+mod lease;
 mod login;
 mod login_subjects;
 mod pin;
-mod reentrancy;
 mod rejection;
 mod remembered_ids;
+mod resolution;
 mod session;
 pub(crate) mod user_sessions;
 
@@ -34,7 +36,9 @@ use aws_types::SdkConfig;
 use self::context::Context;
 use self::current_session::{BoundProvider, CurrentSession, NEXT_EPOCH, decided, state};
 use self::identity_state::IdentityState;
+use self::lease::LeaseSlot;
 use self::login::Who;
+use self::resolution::{SessionId, SessionMark};
 use crate::error::Error;
 use crate::ids::{IdentityId, IdentityPoolId, IntoId};
 use crate::refresh::HotValue;
@@ -97,12 +101,16 @@ impl CognitoCredentialsProvider {
     fn start(context: Context, login: Login) -> Self {
         let context = Arc::new(context);
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
-        let in_force = ArcSwap::new(state(&context, Login::signed_out(), epoch, Arc::default()));
+        let provider = context.id();
+        let mark = SessionMark::new(SessionId { epoch, provider });
+        let in_force = ArcSwap::new(state(&context, Login::signed_out(), mark, Arc::default()));
         let provider = Self {
             current: Arc::new(CurrentSession {
+                provider,
                 context,
                 in_force,
                 hot: HotValue::empty(),
+                leased: LeaseSlot::default(),
                 switching: Mutex::new(None),
             }),
         };
@@ -203,10 +211,12 @@ impl CognitoCredentialsProvider {
         let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.current.in_force.load_full();
         let settled = old.caches.as_ref().map(|caches| caches.settled()).unwrap_or_default();
-        drop(
-            self.current
-                .install(state(&self.current.context, old.login.clone(), old.epoch, settled)),
-        );
+        drop(self.current.install(state(
+            &self.current.context,
+            old.login.clone(),
+            Arc::clone(&old.mark),
+            settled,
+        )));
         drop(switching);
     }
 
@@ -259,7 +269,8 @@ impl CognitoCredentialsProvider {
     }
 
     /// Says that a service has refused these credentials. If, and only if, they are still the current ones, the next caller waits
-    /// for new ones. `false`: they are not.
+    /// for new ones; what was derived from them, such as a role that was assumed with them, is derived anew, too. Derived
+    /// credentials can be named here as well. `false`: they are not current.
     pub fn invalidate(&self, credentials: &Credentials) -> bool {
         self.current.invalidate_signer(credentials.access_key_id())
     }

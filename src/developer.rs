@@ -1,11 +1,16 @@
 //! The app's own backend, as the credentials provider sees it.
 
+pub(crate) mod answer;
+mod identity_request;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::Serialize;
+
+pub use identity_request::IdentityRequest;
 
 use crate::error::BackendError;
 use crate::ids::IdentityId;
@@ -30,10 +35,10 @@ use crate::token::{OpenIdToken, RefreshReason};
 ///     async fn refresh(&self, _: &RefreshRequest) -> Result<DeveloperIdentity, BackendError> {
 ///         let request = self.http.post("https://api.example.com/aws/identity").bearer_auth(&self.session);
 ///         let response = request.send().await?;
-///         if response.status() == 401 {
-///             return Err(BackendError::signed_out());
+///         if !response.status().is_success() {
+///             return Err(BackendError::http_status(response.status().as_u16())); // 401: signed out
 ///         }
-///         Ok(response.error_for_status()?.json().await?)
+///         Ok(response.json().await?)
 ///     }
 /// }
 /// ```
@@ -103,10 +108,24 @@ impl DeveloperIdentityProvider for DeveloperIdentity {
 
 /// A [`DeveloperIdentityProvider`] from an async closure.
 ///
+/// The closure is called again and again, so each call works on clones of what it captures:
+///
 /// ```
-/// # use cognito_identity_pool::{developer::developer_fn, DeveloperIdentity, Login};
-/// # async fn ask_backend() -> std::io::Result<DeveloperIdentity> { unimplemented!() }
-/// let login = Login::developer(developer_fn(async |_request| Ok(ask_backend().await?)));
+/// use cognito_identity_pool::{BackendError, DeveloperIdentity, Login, developer::developer_fn};
+///
+/// fn login(http: reqwest::Client, session: String) -> Login {
+///     Login::developer(developer_fn(move |_request| {
+///         let (http, session) = (http.clone(), session.clone());
+///         async move {
+///             let request = http.post("https://api.example.com/aws/identity").bearer_auth(session);
+///             let response = request.send().await?;
+///             if !response.status().is_success() {
+///                 return Err(BackendError::http_status(response.status().as_u16()));
+///             }
+///             Ok(response.json::<DeveloperIdentity>().await?)
+///         }
+///     }))
+/// }
 /// ```
 pub fn developer_fn<F, Fut>(ask: F) -> impl DeveloperIdentityProvider
 where
@@ -130,6 +149,20 @@ where
 }
 
 /// What a backend is asked, and why.
+///
+/// The provider makes it. A test of a hook makes its own:
+///
+/// ```
+/// # use cognito_identity_pool::{DeveloperIdentityProvider, DeveloperIdentity, RefreshRequest, token::RefreshReason};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let json = r#"{"IdentityId":"us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d","Token":"eyJh.e30.c2ln"}"#;
+/// # let hook: DeveloperIdentity = serde_json::from_str(json)?;
+/// let request = RefreshRequest::new(RefreshReason::TokenRejected).with_attempt(2);
+/// let error = hook.refresh(&request).await.unwrap_err();
+/// assert_eq!(error.reason(), "the backend says that the user is signed out");
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RefreshRequest {
     pub(crate) reason: RefreshReason,
@@ -140,6 +173,45 @@ pub struct RefreshRequest {
 }
 
 impl RefreshRequest {
+    /// The first attempt of an exchange, for `reason`; no identity, no guest, no external logins.
+    pub fn new(reason: RefreshReason) -> Self {
+        Self {
+            reason,
+            attempt: 1,
+            identity_id: None,
+            guest_to_link: None,
+            external_logins: Logins::new(),
+        }
+    }
+
+    /// With another [`attempt`](Self::attempt) than 1.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// With an [`identity_id`](Self::identity_id).
+    #[must_use]
+    pub fn with_identity_id(mut self, identity_id: IdentityId) -> Self {
+        self.identity_id = Some(identity_id);
+        self
+    }
+
+    /// With a [`guest_to_link`](Self::guest_to_link).
+    #[must_use]
+    pub fn with_guest_to_link(mut self, guest: IdentityId) -> Self {
+        self.guest_to_link = Some(guest);
+        self
+    }
+
+    /// With [`external_logins`](Self::external_logins).
+    #[must_use]
+    pub fn with_external_logins(mut self, logins: Logins) -> Self {
+        self.external_logins = logins;
+        self
+    }
+
     /// Why the token is asked for. After [`RefreshReason::TokenRejected`] an answer from a cache would be refused again.
     pub fn reason(&self) -> RefreshReason {
         self.reason
@@ -181,9 +253,15 @@ impl RefreshRequest {
 /// { "identityId": "us-east-1:0b1c2d3e-…", "token": "eyJraWQi…" }
 /// ```
 ///
-/// That is what [`expose`](Self::expose) writes. Read are also the spellings of backends that exist already:
-/// `IdentityId`/`Token`, `identity_id`/`token`, `identityId`/`cognitoToken`, `cognitoId`/`cognitoToken`, and `openIdToken`.
-/// Without an identity id it is the token's `sub`. Other members are ignored.
+/// That is what [`expose`](Self::expose) writes. What is read is what existing backends send:
+///
+/// - `identityId`, `cognitoId`, `cognitoIdentity` or `cognitoIdentityId`, and `token`, `cognitoToken`, `openIdToken` or
+///   `cognitoOpenIdToken`, in any case and with `_` or `-` in them (`IdentityId`, `cognito_token`);
+/// - the JavaScript SDK's `{"identityId": …, "logins": {"cognito-identity.amazonaws.com": token}}`;
+/// - each of these also nested once, under any one member: `{"code": 0, "data": {…}}`.
+///
+/// Without an identity id it is the token's `sub`. Beside a more specific name, `token` is taken for the app's own session. Other
+/// members are ignored. Two spellings that disagree are an error.
 ///
 /// ```
 /// # use cognito_identity_pool::DeveloperIdentity;
@@ -234,38 +312,6 @@ impl DeveloperIdentity {
     }
 }
 
-impl<'de> Deserialize<'de> for DeveloperIdentity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Wire {
-            #[serde(default, alias = "identityId", alias = "IdentityId", alias = "cognitoId")]
-            identity_id: Option<IdentityId>,
-            #[serde(
-                default,
-                alias = "Token",
-                alias = "cognitoToken",
-                alias = "openIdToken",
-                alias = "OpenIdToken"
-            )]
-            token: Option<OpenIdToken>,
-        }
-        let wire = Wire::deserialize(deserializer)?;
-        let token = wire
-            .token
-            .ok_or_else(|| de::Error::custom("the backend's answer has no `token`"))?;
-        let identity_id = match wire.identity_id {
-            Some(id) => id,
-            None => token
-                .unverified_claims()
-                .and_then(|claims| IdentityId::new(claims.sub.as_deref()?).ok())
-                .ok_or_else(|| {
-                    de::Error::custom("the backend's answer has no `identityId`, and its token has no `sub`")
-                })?,
-        };
-        Ok(Self { identity_id, token })
-    }
-}
-
 impl fmt::Debug for dyn DeveloperIdentityProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the app's value: it holds what the app signs in with.
@@ -278,50 +324,6 @@ mod tests {
     use super::*;
 
     const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
-
-    fn token_for(sub: &str) -> String {
-        format!(
-            "e30.{}.c2ln",
-            base64_simd::URL_SAFE_NO_PAD.encode_to_string(format!(r#"{{"sub":"{sub}"}}"#))
-        )
-    }
-
-    #[test]
-    fn the_spellings_of_existing_backends_are_read() {
-        for (id, token) in [
-            ("identityId", "token"),
-            ("IdentityId", "Token"),
-            ("identity_id", "token"),
-            ("identityId", "cognitoToken"),
-            ("cognitoId", "cognitoToken"),
-            ("identityId", "openIdToken"),
-        ] {
-            let json = format!(r#"{{"{id}":"{ID}","{token}":"t.t.t","expires_in":900}}"#);
-            let identity: DeveloperIdentity = serde_json::from_str(&json).unwrap();
-            assert_eq!(
-                (identity.identity_id().as_str(), identity.token().expose_secret()),
-                (ID, "t.t.t")
-            );
-        }
-    }
-
-    #[test]
-    fn a_missing_identity_id_is_the_tokens_sub() {
-        let token = token_for(ID);
-        let identity: DeveloperIdentity = serde_json::from_str(&format!(r#"{{"openIdToken":"{token}"}}"#)).unwrap();
-        assert_eq!(identity.identity_id().as_str(), ID);
-        for (json, why) in [
-            (r#"{"token":"opaque"}"#.to_owned(), "identityId"),
-            (format!(r#"{{"identityId":"{ID}"}}"#), "token"),
-            (format!(r#"{{"identityId":"{ID}","token":""}}"#), "empty"),
-            (r#"{"identityId":"my-pool","token":"t"}"#.to_owned(), "identity id"),
-        ] {
-            let error = serde_json::from_str::<DeveloperIdentity>(&json)
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(why), "{json}: {error}");
-        }
-    }
 
     #[test]
     fn what_is_exposed_is_read_back() {

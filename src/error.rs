@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 
-pub use backend::BackendError;
+pub(crate) use backend::public_text;
+pub use backend::{BackendError, BackendErrorKind};
 
 /// Why an operation of this crate failed.
 ///
@@ -176,6 +177,12 @@ pub enum CauseKind {
     WrongTokenKind,
     /// Too many requests.
     Throttled,
+    /// No connection to the app's backend was made, or it broke off.
+    BackendUnreachable,
+    /// The app's backend answered with an HTTP status that means no.
+    BackendStatus,
+    /// The app's backend answered with something that is not an identity and a token.
+    BackendAnswer,
 }
 
 impl Error {

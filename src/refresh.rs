@@ -36,6 +36,7 @@ use futures_util::future::BoxFuture;
 pub(crate) use self::engine::Setup;
 use self::engine::{Demand, Engine};
 pub use self::policy::{RefreshPolicy, RefreshPolicyBuilder};
+pub(crate) use self::spawn::Reentry;
 pub(crate) use self::state::Reason;
 use self::sync::{AtomicI64, Ordering, Slot};
 use crate::clock::{Clock, Expiry, Now, Timer};
@@ -312,6 +313,18 @@ impl<T: Value, E: Failure> fmt::Debug for RefreshCache<T, E> {
         f.debug_struct("RefreshCache")
             .field("policy", &self.engine.policy)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T> Cached<T> {
+    /// Whether its cache would serve it with no further look, at this moment of the wall clock in milliseconds.
+    #[inline]
+    pub(crate) fn is_fresh(&self, wall: i64) -> bool {
+        self.0.is_fresh(wall)
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -40,6 +40,7 @@ mod dynamodb;
 mod guest_link;
 mod hmac_key;
 mod http_refusal;
+mod identity_request;
 mod in_process;
 mod policy;
 mod rate_limit;

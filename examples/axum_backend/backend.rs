@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, RETRY_AFTER, SET_COOKIE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -24,7 +24,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cognito_identity_pool::{
     DeveloperUserId, Error, ErrorKind, IdentityId, Logins, TokenVendor, TokenVerifier,
-    server::{GuestClaim, GuestTicket, HttpRefusal, VendRequest, VendedToken, VerifiedToken},
+    developer::IdentityRequest,
+    server::{GuestTicket, HttpRefusal, VendRequest, VendedToken, VerifiedToken},
+    token::RefreshReason,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -179,14 +181,7 @@ impl IntoResponse for Refusal {
                 let word = status.canonical_reason().unwrap_or("refused");
                 (status, Json(json!({ "error": word }))).into_response()
             }
-            Self::Vend(refusal) => {
-                let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                let mut response = (status, Json(refusal)).into_response();
-                if let Some(seconds) = refusal.retry_after_secs() {
-                    response.headers_mut().insert(RETRY_AFTER, seconds.into());
-                }
-                response
-            }
+            Self::Vend(refusal) => refusal.into(),
         }
     }
 }
@@ -284,27 +279,10 @@ fn in_cookie(id: &str) -> [(HeaderName, String); 1] {
 
 // ---- The AWS identity ----
 
-/// What `HttpBackend` sends. Whatever else is in it, a user's id for instance, counts for nothing.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Ask {
-    reason: String,
-    guest: Option<Guest>,
-    #[serde(default)]
-    logins: HashMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Guest {
-    identity_id: String,
-    claim: String,
-}
-
 async fn aws_identity(
     State(backend): State<Arc<Backend>>,
     caller: Caller,
-    Body(ask): Body<Ask>,
+    Body(ask): Body<IdentityRequest>,
 ) -> Result<Response, Refusal> {
     let user = caller.session.user.ok_or(StatusCode::UNAUTHORIZED)?;
     let user = DeveloperUserId::new(user).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
@@ -312,10 +290,13 @@ async fn aws_identity(
     Ok(Json(vended.expose()).into_response())
 }
 
-async fn vend(backend: &Backend, caller: &Caller, user: &DeveloperUserId, ask: Ask) -> Result<VendedToken, Refusal> {
-    if let Some(Guest { identity_id, claim }) = ask.guest {
-        let guest = IdentityId::new(identity_id).map_err(|_| StatusCode::BAD_REQUEST)?;
-        let claim = GuestClaim::new(claim, guest, &*caller.session.client);
+async fn vend(
+    backend: &Backend,
+    caller: &Caller,
+    user: &DeveloperUserId,
+    ask: IdentityRequest,
+) -> Result<VendedToken, Refusal> {
+    if let Some(claim) = ask.guest_claim(&*caller.session.client) {
         match backend.vendor.link_guest(user, claim).await {
             // No reason to keep the user out: the guest stays what it is.
             Err(error) if matches!(error.kind(), ErrorKind::ClaimRefused | ErrorKind::UserAlreadyRegistered) => {
@@ -324,20 +305,14 @@ async fn vend(backend: &Backend, caller: &Caller, user: &DeveloperUserId, ask: A
             linked => return Ok(linked?),
         }
     }
-    if !ask.logins.is_empty() {
-        let logins = ask
-            .logins
-            .into_iter()
-            .try_fold(Logins::new(), |logins, (provider, token)| {
-                let known = [Logins::FACEBOOK, Logins::GOOGLE].contains(&&*provider);
-                logins.with(provider, token).ok().filter(|_| known)
-            });
-        return Ok(backend
-            .vendor
-            .link_external(user, &logins.ok_or(StatusCode::BAD_REQUEST)?)
-            .await?);
+    if !ask.logins().is_empty() {
+        let known = [Logins::FACEBOOK, Logins::GOOGLE];
+        if ask.logins().providers().any(|provider| !known.contains(&provider)) {
+            return Err(StatusCode::BAD_REQUEST.into());
+        }
+        return Ok(backend.vendor.link_external(user, ask.logins()).await?);
     }
-    let fresh = ask.reason == "tokenRejected" && may_be_fresh(backend, caller);
+    let fresh = ask.reason() == RefreshReason::TokenRejected && may_be_fresh(backend, caller);
     Ok(backend
         .vendor
         .vend_with(VendRequest::new(user.clone()).fresh(fresh))

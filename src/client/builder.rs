@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_cognitoidentity::config::retry::RetryConfig;
 use aws_sdk_cognitoidentity::config::timeout::TimeoutConfig;
@@ -12,10 +13,11 @@ use super::context::Context;
 use super::events::EventSource;
 use super::flow::{Exchange, Flow};
 use super::guest::{GuestSlot, IdentityPolicy};
+use super::lease::DEFAULT_LEASE;
 use super::login::Login;
 use super::remembered_ids::{RememberedId, StoreQueue};
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityPoolId, InvalidId};
 use crate::refresh::RefreshPolicy;
 use crate::service::{IdentityService, ServiceSettings, sleep_impl, time_source};
@@ -40,6 +42,7 @@ pub struct CognitoCredentialsProviderBuilder {
     flow: Flow,
     policy: RefreshPolicy,
     identity_policy: IdentityPolicy,
+    lease: Option<Duration>,
     store: Arc<dyn IdentityStore>,
     namespace: String,
     issuer_host: Option<String>,
@@ -55,6 +58,7 @@ impl CognitoCredentialsProviderBuilder {
             flow: Flow::Enhanced,
             policy: RefreshPolicy::default(),
             identity_policy: IdentityPolicy::default(),
+            lease: Some(DEFAULT_LEASE),
             store: Arc::new(MemoryStore::new()),
             namespace: "default".to_owned(),
             issuer_host: None,
@@ -121,6 +125,31 @@ impl CognitoCredentialsProviderBuilder {
         self
     }
 
+    /// How far ahead the expiry is at most that credentials say of themselves when they are handed out by plain
+    /// [`ProvideCredentials`](aws_credential_types::provider::ProvideCredentials), of the provider and of its sessions. 60 seconds by
+    /// default; `None` lets them say when they really end.
+    ///
+    /// Whoever keeps credentials until they expire (the SDK's own identity cache, a signer of another library, an IoT client)
+    /// cannot be told of a switch or a sign-out. With a lease it asks again when the lease is over, which costs a hit, and follows
+    /// then. The identity cache of [`sdk_config`](CognitoCredentialsProvider::sdk_config) is told, and needs no lease.
+    ///
+    /// What it costs: whoever reads [`expiry`](aws_credential_types::Credentials::expiry) to learn how long the credentials really
+    /// live, such as a presigner that refuses to sign beyond it, reads the end of the lease. And a cache that asks again some time
+    /// before the expiry, ten seconds for the SDK's, two minutes for others, asks for each operation if the lease is no longer than that.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use cognito_identity_pool::CognitoCredentialsProvider;
+    /// # fn example(config: &aws_config::SdkConfig) -> Result<(), cognito_identity_pool::Error> {
+    /// let builder = CognitoCredentialsProvider::builder("us-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d").configure(config);
+    /// let provider = builder.lease(Duration::from_secs(15)).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
+        self.lease = lease.into();
+        self
+    }
+
     /// Where identity ids are remembered. By default in memory, for the life of the provider.
     pub fn identity_store(mut self, store: impl IdentityStore + 'static) -> Self {
         self.store = Arc::new(store);
@@ -158,6 +187,13 @@ impl CognitoCredentialsProviderBuilder {
 
     pub(super) fn context(self) -> Result<Context, Error> {
         let pool = self.pool?;
+        if self.lease == Some(Duration::ZERO) {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "a lease of no length: credentials would have expired when they are handed out",
+            )
+            .with_hint("give `lease` a duration, or `None` for credentials that say when they really end"));
+        }
         let app = self.app.as_ref();
         let writes = StoreQueue::new(self.store);
         Ok(Context {
@@ -167,6 +203,7 @@ impl CognitoCredentialsProviderBuilder {
             sleep: sleep_impl(app)?,
             policy: self.policy,
             identity_policy: self.identity_policy,
+            lease: self.lease,
             issuer_host: self.issuer_host,
             guest: GuestSlot::new(RememberedId::new(
                 StoreKey::guest(&pool, &self.namespace)?,
@@ -189,6 +226,7 @@ impl fmt::Debug for CognitoCredentialsProviderBuilder {
             .field("flow", &self.flow)
             .field("policy", &self.policy)
             .field("identity_policy", &self.identity_policy)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
 use futures_util::future::{Either, select};
@@ -31,6 +32,8 @@ pub(super) struct Context {
     pub(super) sleep: SharedAsyncSleep,
     pub(super) policy: RefreshPolicy,
     pub(super) identity_policy: IdentityPolicy,
+    /// How far ahead the expiry is at most that plain `ProvideCredentials` says.
+    pub(super) lease: Option<Duration>,
     pub(super) issuer_host: Option<String>,
     pub(super) namespace: String,
     pub(super) writes: Arc<StoreQueue>,

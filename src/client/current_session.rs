@@ -14,20 +14,27 @@ use super::context::{Context, PROVIDER_NAME};
 use super::events::EventKind;
 use super::exchange::{SessionCaches, Snapshot};
 use super::identity_state::IdentityState;
+use super::kept_identities::KeptIdentities;
+use super::lease::{LeaseSlot, Leased};
 use super::login::{Login, Who};
-use super::reentrancy;
+use super::pin;
 use super::remembered_ids::RememberedId;
+use super::resolution::{self, SessionId, SessionMark};
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
-use crate::refresh::{self, Failure, HotValue, RefreshCache};
+use crate::refresh::{self, Failure, HotValue, Reentry, RefreshCache};
 use crate::store::Swapped;
 
 /// What provider and sessions share: the one pointer to the session in force.
 pub(super) struct CurrentSession {
+    /// Whose sessions these are, see [`SessionId`].
+    pub(super) provider: usize,
     pub(super) context: Arc<Context>,
     pub(super) in_force: ArcSwap<SessionState>,
     /// What the session in force serves, for hits. Changed under the lock of `switching`.
     pub(super) hot: HotValue<Snapshot>,
+    /// The same as plain `ProvideCredentials` hands it out. Changed under the same lock.
+    pub(super) leased: LeaseSlot,
     /// Asked when there is nothing fresh: see [`Login::decided_by`]. Its lock orders the changes of the pointer.
     pub(super) switching: Mutex<Option<Decide>>,
 }
@@ -56,6 +63,9 @@ impl CurrentSession {
         if self.hot.is(served) {
             return;
         }
+        if served.pin().is_some() {
+            pin::remember(served.credentials.access_key_id(), &state.mark);
+        }
         let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&self.in_force.load(), state) {
             self.hot.put(served);
@@ -64,18 +74,11 @@ impl CurrentSession {
 
     /// Waits for credentials of the session in force, or of the one that the caller is bound to. Whoever waits while the pointer
     /// moves gets `SessionEnded`: neither the old nor the new user's.
-    pub(super) async fn serve(
-        &self,
-        bound: Option<u64>,
-    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
+    pub(super) async fn serve(&self, bound: Option<u64>) -> Result<Served, Error> {
         self.serve_from(bound, false).await
     }
 
-    pub(super) async fn serve_from(
-        &self,
-        bound: Option<u64>,
-        forced: bool,
-    ) -> Result<(Arc<SessionState>, refresh::Cached<Snapshot>), Error> {
+    pub(super) async fn serve_from(&self, bound: Option<u64>, forced: bool) -> Result<Served, Error> {
         let mut state = self.look_up(bound)?;
         loop {
             let result = state.obtain(forced).await;
@@ -96,7 +99,7 @@ impl CurrentSession {
 
     /// The session in force, after asking the app's closure where there is one.
     fn look_up(&self, bound: Option<u64>) -> Result<Arc<SessionState>, Error> {
-        if reentrancy::is_inside(self.context.id()) {
+        if Reentry::is_inside(self.context.id()) {
             return Err(Error::reentered());
         }
         self.decide();
@@ -152,22 +155,74 @@ impl CurrentSession {
         }
     }
 
+    /// As [`serve`](Self::serve), for whoever may be part of a resolution that is listened to.
+    pub(super) async fn serve_heard(&self, bound: Option<u64>) -> Result<Served, Error> {
+        if !resolution::is_overheard() {
+            return self.serve(bound).await;
+        }
+        let bound = resolution::session_to_serve(self.provider, bound)?;
+        // Noted at once: it counts as asked also if it fails, or if nobody waits for its answer.
+        let before = Arc::clone(&self.in_force.load().mark);
+        let is_news = !resolution::has_asked(&before);
+        resolution::note(before.asked());
+        let (state, snapshot) = self.serve(bound).await?;
+        if !Arc::ptr_eq(&before, &state.mark) {
+            // The app's closure has decided for another login meanwhile.
+            if is_news {
+                resolution::take_back(&before);
+            }
+            resolution::note(state.mark.asked());
+        }
+        Ok((state, snapshot))
+    }
+
     pub(super) fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {
-        self.hit(bound, |snapshot| match snapshot {
-            Some(snapshot) => future::ProvideCredentials::ready(Ok(snapshot.hand_out())),
-            None => future::ProvideCredentials::new(async move {
-                let (_, snapshot) = self.serve(bound).await.map_err(CredentialsError::from)?;
-                Ok(snapshot.hand_out())
-            }),
+        let lease = || {
+            future::ProvideCredentials::new(async move {
+                let (state, snapshot) = self.serve_heard(bound).await.map_err(CredentialsError::from)?;
+                Ok(self.lease(&state, &snapshot).credentials.clone())
+            })
+        };
+        if resolution::is_overheard() {
+            return lease();
+        }
+        let wall = self.context.clock.wall_millis();
+        self.leased.read(bound, wall, |credentials| match credentials {
+            Some(credentials) => future::ProvideCredentials::ready(Ok(credentials.clone())),
+            None => lease(),
         })
     }
 
+    /// What `state` serves, as it is handed out: the copy that there is, or a new one.
+    fn lease(&self, state: &Arc<SessionState>, snapshot: &refresh::Cached<Snapshot>) -> Arc<Leased> {
+        let now = self.context.clock.now();
+        let serves = |leased: &Arc<Leased>| leased.is_of(snapshot, now);
+        if let Some(leased) = self.leased.get().filter(serves) {
+            return leased;
+        }
+        let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leased) = self.leased.get().filter(serves) {
+            return leased;
+        }
+        let leased = Arc::new(Leased::new(snapshot, self.context.lease, now));
+        if Arc::ptr_eq(&self.in_force.load(), state) {
+            self.leased.put(Some(Arc::clone(&leased)));
+        }
+        leased
+    }
+
+    /// A service has refused the credentials with this access key, which are the session's or were derived from them. `false`: they
+    /// are not in use any more.
     pub(super) fn invalidate_signer(&self, access_key_id: &str) -> bool {
         let state = self.in_force.load();
-        state
+        let invalidated = state
             .credentials
             .as_ref()
-            .is_some_and(|credentials| credentials.invalidate(|snapshot| snapshot.has_key(access_key_id)))
+            .is_some_and(|credentials| credentials.invalidate(|snapshot| snapshot.has_key(access_key_id)));
+        if invalidated {
+            state.mark.renew();
+        }
+        state.kept.forget(access_key_id) || invalidated
     }
 
     /// Puts a session for `login` in the place of the one in force, and gives the lock back.
@@ -181,7 +236,11 @@ impl CurrentSession {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         *switching = decide;
         let was_out = self.in_force.load().login.is_signed_out();
-        let state = self.install(state(&self.context, login, epoch, settled));
+        let mark = SessionMark::new(SessionId {
+            epoch,
+            provider: self.provider,
+        });
+        let state = self.install(state(&self.context, login, mark, settled));
         // A listener's waker is anybody's code.
         drop(switching);
         if state.login.is_signed_out() && !was_out {
@@ -219,7 +278,13 @@ impl CurrentSession {
         let old = self.in_force.swap(Arc::clone(&state));
         // First the new one in force, then the news to those who wait for the old one.
         old.end();
+        if Arc::ptr_eq(&old.mark, &state.mark) {
+            old.mark.renew();
+        } else {
+            old.mark.end();
+        }
         self.hot.clear();
+        self.leased.put(None);
         tracing::debug!(epoch = state.epoch, login = ?state.login, "session in force");
         state
     }
@@ -234,7 +299,14 @@ pub(super) struct SessionState {
     pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
     /// Why nobody gets anything any more.
     pub(super) closed: Option<Error>,
+    /// What is derived from the session has it.
+    pub(super) mark: Arc<SessionMark>,
+    /// What identity caches keep of other resolvers while the session is in force.
+    pub(super) kept: KeptIdentities,
 }
+
+/// What a session serves, and which it was.
+pub(super) type Served = (Arc<SessionState>, refresh::Cached<Snapshot>);
 
 impl SessionState {
     /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
@@ -267,6 +339,7 @@ impl SessionState {
         if let Some(credentials) = &self.credentials {
             credentials.end();
         }
+        self.kept.clear();
     }
 }
 
@@ -278,9 +351,10 @@ pub(super) fn decided(decide: &Decide) -> Login {
 pub(super) fn state(
     context: &Arc<Context>,
     login: Login,
-    epoch: u64,
+    mark: Arc<SessionMark>,
     settled: Arc<IdentityState>,
 ) -> Arc<SessionState> {
+    let epoch = mark.id.epoch;
     let caches = match login.who {
         Who::SignedOut | Who::Decided(_) => None,
         _ => Some(SessionCaches::new(Arc::clone(context), login.clone(), epoch, settled)),
@@ -292,6 +366,8 @@ pub(super) fn state(
         caches,
         credentials,
         closed: None,
+        mark,
+        kept: KeptIdentities::default(),
     })
 }
 
@@ -300,6 +376,14 @@ pub(super) fn state(
 pub(super) struct BoundProvider {
     pub(super) current: Arc<CurrentSession>,
     pub(super) bound: Option<u64>,
+}
+
+impl BoundProvider {
+    /// The session that it is bound to.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        let provider = self.current.provider;
+        self.bound.map(|epoch| SessionId { epoch, provider })
+    }
 }
 
 impl ProvideCredentials for BoundProvider {

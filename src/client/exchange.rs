@@ -23,15 +23,15 @@ use super::guest::IdentityPolicy;
 use super::guest::{LinkReservation, to_its_end};
 use super::identity_state::{Expected, IdentityState, SignIn};
 use super::login::{Login, Who};
-use super::pin::{Pin, UNPINNED};
-use super::reentrancy::Hook;
+use super::pin::UNPINNED;
 use super::remembered_ids::RememberedId;
+use super::resolution::SessionId;
 use crate::clock::Expiry;
 use crate::developer::RefreshRequest;
 use crate::error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::logins::Logins;
-use crate::refresh::{Failure, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, Source, load_fn};
+use crate::refresh::{Failure, LoadRequest, Loaded, Reason, Reentry, RefreshCache, RefreshPolicy, Source, load_fn};
 use crate::service::Exchanged;
 use crate::service::refusal::{Refused, Remedy};
 use crate::token::RefreshReason;
@@ -180,11 +180,8 @@ impl SessionCaches {
     /// Calls the app's code: one call at a time in a session, marked so that it is recognised if it comes back.
     async fn hook<T>(&self, call: BoxFuture<'_, Result<T, BackendError>>) -> Result<T, Error> {
         let _turn = self.settled.turn().await;
-        Ok(Hook {
-            provider: self.context.id(),
-            call,
-        }
-        .await?)
+        let id = self.context.id();
+        Ok(Reentry { id, load: call }.await?)
     }
 
     fn request(&self, ask: ProofRequest, guest: Option<&LinkReservation>, external_logins: Logins) -> RefreshRequest {
@@ -404,14 +401,14 @@ impl SessionCaches {
         self.settled
             .change(|known| news = known.adopt(&id, held.person.clone(), expires));
         news.into_iter().for_each(|what| self.tell(what));
-        let pin = (self.epoch != UNPINNED).then(|| Pin {
-            provider: self.context.id(),
+        let session = (self.epoch != UNPINNED).then(|| SessionId {
             epoch: self.epoch,
+            provider: self.context.id(),
         });
         let credentials = exchanged.credentials(expires.system_time(), PROVIDER_NAME);
         tracing::debug!(identity_id = ?id, lifetime = ?expires.life(), epoch = self.epoch, "credentials received");
         Ok(Loaded {
-            value: Snapshot::new(id, credentials, pin),
+            value: Snapshot::new(id, credentials, session),
             expires: Some(expires),
         })
     }

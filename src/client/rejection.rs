@@ -15,7 +15,9 @@ use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 
 use super::CognitoCredentialsProvider;
 use super::current_session::CurrentSession;
+use super::pin::session_of;
 use crate::error::{Error, ErrorKind};
+use crate::refresh::Failure;
 use crate::service::code_of;
 
 /// The codes by which services refuse expired or revoked credentials. `AccessDenied` is not among them: it is about what the
@@ -39,6 +41,9 @@ impl CognitoCredentialsProvider {
     /// For a service client, one line each: what the service refuses with `ExpiredToken`, `ExpiredTokenException` or `InvalidToken`
     /// invalidates exactly the credentials that signed that request; with [`rejection_retry`](Self::rejection_retry) the same
     /// operation then succeeds with fresh ones of the same session, at most once per signer.
+    ///
+    /// Under an identity cache that is not ours, it also keeps an operation with its session: a retry that would be signed by
+    /// the next user fails with [`ErrorKind::SessionEnded`].
     ///
     /// An `SdkConfig` cannot carry interceptors, so each client takes them by itself. S3's `HEAD` operations answer without a body,
     /// hence without a code: of those a refusal cannot be told from any other.
@@ -108,6 +113,13 @@ impl Intercept for RejectionInterceptor {
             .retryable(true)
             .with_hint("the refresh failed or is backing off; see the provider's own error in the log")
             .into());
+        }
+        let before = config.load::<SignedBy>().and_then(|before| session_of(&before.0));
+        if let (Some(before), Some(now)) = (before, session_of(signer))
+            && before.id != now.id
+        {
+            // Under an identity cache that cannot be told of a switch, this is the last moment to stop.
+            return Err(Error::ended().into());
         }
         let signer = SignedBy(signer.to_owned());
         config.interceptor_state().store_put(signer);

@@ -14,8 +14,11 @@ use super::context::Context;
 use super::current_session::{CurrentSession, NEXT_EPOCH, SessionState};
 use super::exchange::{SessionCaches, Snapshot};
 use super::identity_state::IdentityState;
+use super::kept_identities::KeptIdentities;
+use super::lease::LeaseSlot;
 use super::login::Login;
 use super::pin::UNPINNED;
+use super::resolution::{SessionId, SessionMark};
 use super::session::Session;
 use crate::clock::Clock;
 use crate::error::Error;
@@ -121,6 +124,8 @@ impl UserSessions {
             context: Arc::clone(&self.context),
             hot: credentials.as_ref().map_or_else(HotValue::empty, HotValue::of),
             in_force: ArcSwap::new(state(epoch, credentials, closed)),
+            provider: user_session(epoch).provider,
+            leased: LeaseSlot::default(),
             switching: Mutex::new(None),
         };
         Session {
@@ -128,6 +133,12 @@ impl UserSessions {
             epoch,
         }
     }
+}
+
+/// Users have nothing in common with each other: to each session a provider of its own.
+fn user_session(epoch: u64) -> SessionId {
+    let provider = usize::try_from(epoch).unwrap_or(usize::MAX);
+    SessionId { epoch, provider }
 }
 
 /// The login is of no use to a session that serves what it was given.
@@ -138,6 +149,8 @@ fn state(epoch: u64, credentials: Option<RefreshCache<Snapshot, Error>>, closed:
         caches: None,
         credentials,
         closed,
+        mark: SessionMark::new(user_session(epoch)),
+        kept: KeptIdentities::default(),
     })
 }
 

@@ -1,132 +1,241 @@
 //! What a backend's answer means.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
-use serde::de::IgnoredAny;
+use http::Method;
 use serde_json::error::Category;
+use zeroize::Zeroizing;
 
+use super::Read;
 use crate::developer::DeveloperIdentity;
-use crate::error::BackendError;
+use crate::developer::answer::{NoIdentity, read};
+use crate::error::{BackendError, BackendErrorKind, CauseKind};
 use crate::service::http::{Cut, body};
 
 /// An answer is no longer than this. A token has 50,000 characters at most.
 const LONGEST: usize = 64 * 1024;
 
-pub(super) enum Answer {
-    Identity(DeveloperIdentity),
-    /// 401: the bearer was refused.
-    Unauthorized,
+/// A backend's answer, as the closure of [`read_answer`](super::HttpBackendBuilder::read_answer) sees it.
+///
+/// `Debug` shows the status and the length of the body.
+pub struct BackendAnswer<'a> {
+    received: &'a Received,
+    method: &'a Method,
 }
 
-/// What came in place of an identity. Its texts name it and quote nothing that could be a secret.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("the backend answered HTTP status {0}")]
-    Status(u16),
-    #[error("the backend answered with a redirect (HTTP status {0}), and none is followed")]
-    Redirect(u16),
-    #[error("the backend answered with {0}, not with application/json")]
-    NotJson(String),
-    #[error("the backend's answer is larger than 64 KiB")]
-    TooLarge,
-    #[error("the backend's answer broke off after {0} bytes")]
-    BrokenOff(usize),
-    #[error("the backend's answer is not JSON, although it says so")]
-    Garbled,
-    #[error("the backend's answer is JSON, but not of the form {{\"identityId\", \"token\"}}: {0}")]
-    Form(String),
-}
-
-impl Unusable {
-    /// Whether the same request may be answered later with nobody doing anything about it.
-    fn passes(&self) -> bool {
-        match self {
-            Self::Status(status) => matches!(status, 408 | 425 | 429 | 500..),
-            Self::Redirect(status) => matches!(status, 302 | 303 | 307),
-            // A gateway's or a maintenance page in the place of the backend.
-            _ => true,
-        }
+impl BackendAnswer<'_> {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.received.status
     }
 
-    fn into_error(self, retry_after: Option<Duration>) -> BackendError {
-        let error = if self.passes() {
-            BackendError::transient(self)
-        } else {
-            BackendError::terminal(self)
+    /// The value of the header `name`, in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.received.headers.get(name)
+    }
+
+    /// The body as JSON, if it is that, whatever the content type says.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(self.received.json()).ok()
+    }
+
+    /// The body as text, if it is UTF-8.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.received.body).ok()
+    }
+
+    /// What [`HttpBackend`](crate::HttpBackend) makes of it by itself.
+    ///
+    /// # Errors
+    ///
+    /// As the table of [`HttpBackend`](crate::HttpBackend) has it.
+    pub fn identity(&self) -> Result<DeveloperIdentity, BackendError> {
+        self.received.identity(self.method)
+    }
+}
+
+impl fmt::Debug for BackendAnswer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendAnswer")
+            .field("status", &self.received.status)
+            .field("length", &self.received.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A whole answer.
+pub(super) struct Received {
+    status: u16,
+    headers: Headers,
+    body: Zeroizing<Vec<u8>>,
+    retry_after: Option<Duration>,
+}
+
+impl Received {
+    /// The whole of an answer that came at `now`.
+    pub(super) async fn of(mut response: HttpResponse, now: SystemTime) -> Result<Self, BackendError> {
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let retry_after = retry_after(&headers, now);
+        let what = match body(response, LONGEST).await {
+            Ok(body) => {
+                return Ok(Self {
+                    status,
+                    headers,
+                    body,
+                    retry_after,
+                });
+            }
+            // What stands in the body of a refusal is of no interest.
+            Err(_) if !(200..300).contains(&status) => {
+                return Ok(Self {
+                    status,
+                    headers,
+                    body: Zeroizing::default(),
+                    retry_after,
+                });
+            }
+            Err(Cut::TooLong) => "is larger than 64 KiB".to_owned(),
+            Err(Cut::BrokenOff { after }) => format!("broke off after {after} bytes"),
         };
-        match retry_after {
-            Some(after) => error.with_retry_after(after),
-            None => error,
+        Err(unusable(format!("the backend's answer (HTTP status {status}) {what}")))
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The identity in it: by the app's closure, if there is one.
+    pub(super) fn read(&self, by: Option<&Read>, method: &Method) -> Result<DeveloperIdentity, BackendError> {
+        let read = match by {
+            Some(read) => read(&BackendAnswer { received: self, method }),
+            None => self.identity(method),
+        };
+        read.map_err(|error| match (error.kind(), error.retry_after(), self.retry_after) {
+            (BackendErrorKind::Transient, None, Some(after)) => error.with_retry_after(after),
+            _ => error,
+        })
+    }
+
+    fn identity(&self, method: &Method) -> Result<DeveloperIdentity, BackendError> {
+        match self.status {
+            200..=299 => self.parse(),
+            405 => Err(self.wrong_method(method)),
+            status => Err(BackendError::http_status(status)),
         }
     }
-}
 
-/// Reads an answer that came at `now`.
-pub(super) async fn read(response: HttpResponse, now: SystemTime) -> Result<Answer, BackendError> {
-    let retry_after = retry_after(response.headers(), now);
-    let refused = match response.status().as_u16() {
-        200..=299 => None,
-        401 => return Ok(Answer::Unauthorized),
-        status @ 300..=399 => Some(Unusable::Redirect(status)),
-        status => Some(Unusable::Status(status)),
-    };
-    let refused = refused.or_else(|| not_json(response.headers()));
-    let identity = match refused {
-        Some(refused) => Err(refused),
-        None => match body(response, LONGEST).await {
-            Ok(json) => parse(&json),
-            Err(Cut::TooLong) => Err(Unusable::TooLarge),
-            Err(Cut::BrokenOff { after }) => Err(Unusable::BrokenOff(after)),
-        },
-    };
-    identity
-        .map(Answer::Identity)
-        .map_err(|error| error.into_error(retry_after))
-}
-
-fn not_json(headers: &Headers) -> Option<Unusable> {
-    let Some(content_type) = headers.get("content-type") else {
-        return Some(Unusable::NotJson("no content type".to_owned()));
-    };
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
-    (!is_json).then(|| Unusable::NotJson(essence.chars().take(40).collect()))
-}
-
-/// serde's own texts quote what they stumble over.
-fn parse(json: &[u8]) -> Result<DeveloperIdentity, Unusable> {
-    serde_json::from_slice(json).map_err(|error| match error.classify() {
-        Category::Eof => Unusable::BrokenOff(json.len()),
-        Category::Data => Unusable::Form(shape(json)),
-        Category::Syntax | Category::Io => Unusable::Garbled,
-    })
-}
-
-/// The names of an object's members, where they are names.
-fn shape(json: &[u8]) -> String {
-    let Ok(members) = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(json) else {
-        return "it is no object".to_owned();
-    };
-    let is_name = |name: &&str| name.len() <= 24 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    let names: Vec<_> = members.keys().map(String::as_str).filter(is_name).take(8).collect();
-    if names.is_empty() {
-        "it has no members".to_owned()
-    } else {
-        format!(
-            "it has {}, and one of the two is missing or cannot be one",
-            names.join(", ")
-        )
+    fn wrong_method(&self, method: &Method) -> BackendError {
+        let refused = BackendError::http_status(405);
+        let is_method = |allowed: &&str| allowed.len() <= 10 && allowed.bytes().all(|b| b.is_ascii_uppercase());
+        let allowed: Vec<_> = self
+            .headers
+            .get("allow")
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .collect();
+        let allowed: Vec<_> = allowed
+            .into_iter()
+            .filter(|one| !one.is_empty())
+            .filter(is_method)
+            .collect();
+        let reason = match &allowed[..] {
+            [] => format!("{}: {method} is not what it expects here", refused.reason()),
+            allowed => format!(
+                "{}: it was asked by {method} and takes {}",
+                refused.reason(),
+                allowed.join(", ")
+            ),
+        };
+        let hint = if *method == Method::POST {
+            "HttpBackend asks by POST; a backend that wants GET needs HttpBackendBuilder::get"
+        } else {
+            "a backend that wants POST needs no HttpBackendBuilder::get"
+        };
+        BackendError::with_reason(BackendErrorKind::Terminal, reason)
+            .because(CauseKind::BackendStatus)
+            .with_hint(hint)
     }
+
+    /// The body without the byte order mark that some editors leave in scripts.
+    fn json(&self) -> &[u8] {
+        let body = &self.body[..];
+        body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+    }
+
+    fn parse(&self) -> Result<DeveloperIdentity, BackendError> {
+        if let Some(encoding) = self
+            .headers
+            .get("content-encoding")
+            .filter(|encoding| *encoding != "identity")
+        {
+            return Err(unusable(format!(
+                "{} is compressed ({}), which was not asked for",
+                self.told(),
+                word(encoding)
+            )));
+        }
+        let json = self.json();
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        // serde's own texts quote what they stumble over.
+        let found = read(&mut deserializer).and_then(|found| deserializer.end().map(|()| found));
+        match found {
+            Ok(Ok(identity)) => Ok(identity),
+            Ok(Err(NoIdentity::SignedOut(member))) => {
+                let reason = format!("{} says so: {}", self.told(), NoIdentity::SignedOut(member));
+                Err(BackendError::with_reason(BackendErrorKind::SignedOut, reason))
+            }
+            Ok(Err(why)) => Err(unusable(format!("{} is JSON, but has no identity: {why}", self.told()))),
+            Err(_) if json.trim_ascii().is_empty() => Err(unusable(format!("{} is empty", self.told()))),
+            Err(_) if json.trim_ascii_start().starts_with(b"<") => {
+                let error = unusable(format!("{} is HTML or XML and not JSON", self.told()));
+                Err(error
+                    .with_hint("a login page of the network, a proxy or another route of the backend has answered"))
+            }
+            Err(error) if error.classify() == Category::Eof => Err(unusable(format!(
+                "{} broke off after {} bytes",
+                self.told(),
+                json.len()
+            ))),
+            Err(_) => Err(unusable(format!("{} is not JSON", self.told()))),
+        }
+    }
+
+    fn told(&self) -> String {
+        let content_type = self.headers.get("content-type").map(|value| {
+            let essence = value.split(';').next().unwrap_or_default();
+            word(essence)
+        });
+        let content_type = content_type.unwrap_or_else(|| "no content type".to_owned());
+        format!("the backend's answer (HTTP status {}, {content_type})", self.status)
+    }
+}
+
+/// Something else came than an identity. It passes: a gateway's or a maintenance page answered instead of the backend.
+fn unusable(reason: String) -> BackendError {
+    BackendError::with_reason(BackendErrorKind::Transient, reason)
+        .because(CauseKind::BackendAnswer)
+        .with_hint(
+            "an answer looks like {\"identityId\": …, \"token\": …}; HttpBackendBuilder::read_answer reads other forms",
+        )
+}
+
+/// A header's value as far as it is a name, e.g. of a content type.
+fn word(value: &str) -> String {
+    let is_part = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '/' | '+' | '-' | '.' | '_');
+    value
+        .trim()
+        .to_ascii_lowercase()
+        .chars()
+        .take_while(is_part)
+        .take(40)
+        .collect()
 }
 
 /// `Retry-After`, in seconds or as a date; a date by the server's own clock, where it shows that.
@@ -177,67 +286,6 @@ mod tests {
         assert_eq!(at("Sun, 06 Nov 1994 08:00:00 GMT", None), Some(0));
         for nonsense in ["-1", "soon", "", "1.5", "99999999999999999999999"] {
             assert_eq!(at(nonsense, None), None, "{nonsense}");
-        }
-    }
-
-    #[test]
-    fn what_passes_by_itself_and_what_does_not() {
-        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
-            assert!(Unusable::Status(status).passes(), "{status}");
-        }
-        for status in [100, 400, 402, 403, 404, 405, 409, 410, 413, 415, 422] {
-            assert!(!Unusable::Status(status).passes(), "{status}");
-        }
-        assert!(Unusable::Redirect(302).passes() && Unusable::Redirect(307).passes());
-        assert!(!Unusable::Redirect(301).passes() && !Unusable::Redirect(308).passes());
-    }
-
-    #[test]
-    fn json_is_known_by_its_content_type() {
-        for json in [
-            "application/json",
-            "Application/JSON; charset=utf-8",
-            "application/problem+json",
-        ] {
-            assert!(not_json(&headers(&[("content-type", json)])).is_none(), "{json}");
-        }
-        for other in [
-            "text/html",
-            "text/json",
-            "application/jsonp",
-            "json",
-            "",
-            "application/octet-stream",
-        ] {
-            assert!(not_json(&headers(&[("content-type", other)])).is_some(), "{other}");
-        }
-        assert!(
-            not_json(&Headers::new())
-                .unwrap()
-                .to_string()
-                .contains("no content type")
-        );
-    }
-
-    #[test]
-    fn an_answer_of_another_form_is_named_and_not_quoted() {
-        for (json, says) in [
-            (
-                r#"{"accessKeyId":"canary","secretKey":"canary"}"#,
-                "accessKeyId, secretKey",
-            ),
-            (r#""canary""#, "no object"),
-            (r#"["canary"]"#, "no object"),
-            (r#"{"token":{"canary":"canary-canary"}}"#, "token"),
-            (r#"{"identityId":"canary","token":"t"}"#, "identityId"),
-            (r#"{"canary-canary.canary":1}"#, "no members"),
-            ("{}", "no members"),
-            ("<html>canary</html>", "not JSON"),
-            (r#"{"token":"canary"#, "broke off"),
-        ] {
-            let text = parse(json.as_bytes()).unwrap_err().to_string();
-            assert!(text.contains(says), "{json}: {text}");
-            assert!(!text.contains("canary"), "{text}");
         }
     }
 }

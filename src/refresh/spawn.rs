@@ -39,20 +39,21 @@ impl Spawner {
 }
 
 thread_local! {
-    /// The caches whose loads are being polled on this thread, innermost last.
+    /// The caches, and whoever else waits for himself, whose loads are being polled on this thread, innermost last.
     static POLLED: std::cell::RefCell<Vec<usize>> = std::cell::RefCell::default();
 }
 
-/// A load that can be recognised from inside: if it asked its own cache, it would wait for itself.
+/// A load that can be recognised from inside: if it asked its own cache, it would wait for itself. The engine marks the loads of each
+/// cache; what uses several caches marks its own by the address of what they have in common.
 ///
 /// Recognised in whatever the load itself awaits, not in tasks that it spawns: those run into the load's timeout.
-pub(super) struct Reentry<F> {
-    pub(super) id: usize,
-    pub(super) load: F,
+pub(crate) struct Reentry<F> {
+    pub(crate) id: usize,
+    pub(crate) load: F,
 }
 
 impl Reentry<()> {
-    pub(super) fn is_inside(id: usize) -> bool {
+    pub(crate) fn is_inside(id: usize) -> bool {
         POLLED.try_with(|polled| polled.borrow().contains(&id)).unwrap_or(false)
     }
 }

@@ -19,13 +19,15 @@ use crate::error::{Error, ErrorKind};
 /// | what passes by itself | 503, with `Retry-After` | `unavailable` |
 /// | all else: settings, permissions, the backend's own credentials | 500 | `internal` |
 ///
+/// It becomes an [`http::Response`] by itself, with any body that can be made of a `String`: axum's, hyper's, Lambda's.
+///
 /// ```
 /// # use cognito_identity_pool::{server::HttpRefusal, Error};
-/// # fn into_response(error: &Error) -> (u16, Option<u64>, String) {
-/// tracing::warn!(?error, "no token vended");          // the whole of it: for the log
-/// let refusal = HttpRefusal::from(error);             // for the client
-/// (refusal.status(), refusal.retry_after_secs(), serde_json::to_string(&refusal).unwrap_or_default())
-/// # }
+/// # use axum::response::Response;
+/// fn into_response(error: &Error) -> Response {
+///     tracing::warn!(?error, "no token vended");      // the whole of it: for the log
+///     HttpRefusal::from(error).into()                 // for the client
+/// }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct HttpRefusal {
@@ -45,6 +47,26 @@ impl HttpRefusal {
     /// The value of the header `Retry-After`, in seconds, at least 1.
     pub fn retry_after_secs(&self) -> Option<u64> {
         self.retry_after
+    }
+}
+
+impl<B: From<String>> From<HttpRefusal> for http::Response<B> {
+    /// Status, `Retry-After`, `Cache-Control: no-store`, and the word as JSON.
+    fn from(refusal: HttpRefusal) -> Self {
+        let body = format!(r#"{{"error":"{}"}}"#, refusal.error);
+        let mut response = Self::new(B::from(body));
+        *response.status_mut() =
+            http::StatusCode::from_u16(refusal.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(
+            http::header::CONTENT_TYPE,
+            http::HeaderValue::from_static("application/json"),
+        );
+        headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        if let Some(seconds) = refusal.retry_after {
+            headers.insert(http::header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
@@ -128,6 +150,24 @@ mod tests {
                 HttpRefusal::from(&error).retry_after_secs()
             ),
             (503, Some(1))
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_a_whole_response() {
+        let error = Error::new(ErrorKind::Throttled, "x").with_retry_after(Some(Duration::from_secs(7)));
+        let response: http::Response<String> = HttpRefusal::from(&error).into();
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+        assert_eq!((response.status().as_u16(), header("retry-after")), (429, Some("7")));
+        assert_eq!(
+            (header("content-type"), header("cache-control")),
+            (Some("application/json"), Some("no-store"))
+        );
+        assert_eq!(response.body(), r#"{"error":"throttled"}"#);
+        let response: http::Response<String> = HttpRefusal::from(&Error::new(ErrorKind::Configuration, "x")).into();
+        assert_eq!(
+            (response.status().as_u16(), response.headers().get("retry-after")),
+            (500, None)
         );
     }
 }

@@ -273,7 +273,7 @@ async fn a_response_of_cognito_that_lacks_something_is_named_and_no_panic() {
         ),
         (
             format!(r#"{{"IdentityId":"not an id","Credentials":{{{credentials}}}}}"#),
-            "legible identity id",
+            "valid identity id",
         ),
         (
             format!(r#"{{"IdentityId":"{ID}","Credentials":{{{}"#, &credentials[..40]),

@@ -62,6 +62,7 @@ impl Stage {
             .configure(&self.base())
             .endpoint_url(self.pool.endpoint_url())
             .flow(Flow::classic(flow.build().unwrap()))
+            .lease(None)
             .build()
             .unwrap()
     }

@@ -9,12 +9,15 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod any_service;
 mod bad_input;
 mod bad_logins_and_stores;
 mod classic_flow;
+mod composition;
 mod events;
 mod faults;
 mod interleavings;
+mod lease;
 mod many_users;
 mod mobile_traces;
 mod outage;

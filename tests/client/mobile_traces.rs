@@ -213,7 +213,7 @@ async fn trace_10_eight_threads_ask_for_credentials() {
 async fn trace_11_the_expiry_is_read_during_a_refresh() {
     let stage = Stage::start().await;
     let script = Script::new(&stage);
-    let provider = script.builder(&stage).build().unwrap();
+    let provider = script.builder(&stage).lease(None).build().unwrap();
     sign_in(&provider, Login::guest()).await;
     let before = provider.provide_credentials().await.unwrap();
     // Fourteen minutes before the end: a refresh in the background is due, and hangs.

@@ -10,9 +10,11 @@ use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, Sleep};
 use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use cognito_identity_pool::{
-    BackendError, DeveloperIdentity, DeveloperIdentityProvider, Error, ErrorKind, HttpBackend, Login, Logins,
-    RefreshRequest,
+    BackendError, DeveloperIdentity, DeveloperIdentityProvider, Error, ErrorKind, HttpBackend, IdentityId, Logins,
+    OpenIdToken, RefreshRequest,
+    error::CauseKind,
     http_backend::{BearerReason, HttpBackendBuilder},
+    token::RefreshReason,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 const ID: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
+const GUEST: &str = "us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b6e57";
 
 // ---- A backend that says what it is told to, byte by byte, and remembers what it was asked. ----
 
@@ -128,22 +131,9 @@ fn identity() -> Reply {
 
 // ---- What the hook is asked. ----
 
-/// The request of a session's first use.
-async fn first_use() -> RefreshRequest {
-    request_for(&Stage::start().await, |login| login).await
-}
-
-async fn request_for(stage: &Stage, login: impl FnOnce(Login) -> Login) -> RefreshRequest {
-    let (provider, backend) = (stage.provider(), stage.backend("alice"));
-    backend.links.store(false, std::sync::atomic::Ordering::SeqCst);
-    provider.switch_to(Login::guest()).ready().await.unwrap();
-    provider
-        .switch_to(login(Login::developer(Arc::clone(&backend))))
-        .ready()
-        .await
-        .unwrap();
-    let seen = backend.seen.lock().unwrap();
-    seen[0].clone()
+/// The request of a session's first use, after a guest.
+fn first_use() -> RefreshRequest {
+    RefreshRequest::new(RefreshReason::FirstUse).with_guest_to_link(IdentityId::new(GUEST).unwrap())
 }
 
 fn config() -> SdkConfig {
@@ -162,8 +152,12 @@ async fn refused(result: Result<DeveloperIdentity, BackendError>) -> Error {
     error
 }
 
-fn source(error: &Error) -> String {
-    std::error::Error::source(error).unwrap().to_string()
+fn html(status: &str) -> Reply {
+    answer(
+        status,
+        "content-type: text/html; charset=utf-8\r\n",
+        "<!doctype html><p>canary</p>",
+    )
 }
 
 // ---- ----
@@ -171,7 +165,7 @@ fn source(error: &Error) -> String {
 #[tokio::test]
 async fn one_post_brings_identity_and_token() {
     let server = serve([identity()]).await;
-    let request = first_use().await;
+    let request = first_use();
     let identity = backend(&server).build().unwrap().refresh(&request).await.unwrap();
     assert_eq!(
         (identity.identity_id().as_str(), identity.token().expose_secret()),
@@ -193,9 +187,7 @@ async fn one_post_brings_identity_and_token() {
 
 #[tokio::test]
 async fn the_guest_goes_along_with_its_ticket_and_never_without() {
-    let stage = Stage::start().await;
-    let request = request_for(&stage, |login| login).await;
-    let guest = request.guest_to_link().unwrap().as_str().to_owned();
+    let request = first_use();
     let server = serve([identity(), identity()]).await;
     backend(&server)
         .guest_claim("the-ticket")
@@ -206,17 +198,15 @@ async fn the_guest_goes_along_with_its_ticket_and_never_without() {
         .unwrap();
     assert_eq!(
         server.seen.body(0)["guest"],
-        json!({ "identityId": guest, "claim": "the-ticket" })
+        json!({ "identityId": GUEST, "claim": "the-ticket" })
     );
     backend(&server).build().unwrap().refresh(&request).await.unwrap();
-    assert!(!server.seen.all()[1].contains(&guest));
+    assert!(!server.seen.all()[1].contains(GUEST));
 }
 
 #[tokio::test]
 async fn external_logins_go_along_for_linking() {
-    let stage = Stage::start().await;
-    let logins = Logins::new().facebook("EAAB").unwrap();
-    let request = request_for(&stage, |login| login.with_external(logins)).await;
+    let request = first_use().with_external_logins(Logins::new().facebook("EAAB").unwrap());
     let server = serve([identity()]).await;
     backend(&server).build().unwrap().refresh(&request).await.unwrap();
     assert_eq!(server.seen.body(0)["logins"], json!({ "graph.facebook.com": "EAAB" }));
@@ -237,7 +227,7 @@ async fn a_rejected_bearer_is_asked_for_once_more_and_then_the_user_is_signed_ou
         })
         .build()
         .unwrap();
-    let request = first_use().await;
+    let request = first_use();
     assert!(backend.refresh(&request).await.is_ok());
     let error = refused(backend.refresh(&request).await).await;
     assert!(error.needs_sign_in() && error.kind() == ErrorKind::SignedOut);
@@ -249,7 +239,7 @@ async fn a_rejected_bearer_is_asked_for_once_more_and_then_the_user_is_signed_ou
 #[tokio::test]
 async fn a_bearer_that_cannot_change_is_sent_once() {
     let server = serve([answer("401 Unauthorized", "", "")]).await;
-    let error = refused(backend(&server).build().unwrap().refresh(&first_use().await).await).await;
+    let error = refused(backend(&server).build().unwrap().refresh(&first_use()).await).await;
     assert!(error.needs_sign_in());
     assert_eq!(server.seen.all().len(), 1);
 }
@@ -262,72 +252,157 @@ async fn what_the_closure_says_is_passed_on_and_nothing_is_sent() {
         .bearer_fn(async |_| Err::<String, _>(BackendError::signed_out()))
         .build()
         .unwrap();
-    assert!(refused(backend.refresh(&first_use().await).await).await.needs_sign_in());
+    assert!(refused(backend.refresh(&first_use()).await).await.needs_sign_in());
     assert!(server.seen.all().is_empty());
 }
 
+/// The bad input of the issue, and what the app is told: whether it passes, when to come back, and what the message says. One request
+/// each, and nothing of the body.
 #[tokio::test]
-async fn every_answer_that_is_none_is_named_and_not_quoted() {
+async fn every_answer_that_is_not_an_identity_is_named_and_not_quoted() {
     const JSON: &str = "content-type: application/json\r\n";
-    let big = format!("\"{}\"", "x".repeat(65_536));
+    let big = format!("\"{}\"", "x".repeat(65_535));
+    let fits = format!("\"{}\"", "x".repeat(65_534));
     for (reply, passes, retry_after, says) in [
         (
             answer("429 Too Many Requests", "retry-after: 7\r\n", ""),
             true,
             Some(7),
-            "429",
+            "429 Too Many Requests",
         ),
         (
             answer("503 Service Unavailable", "retry-after: 120\r\n", "canary"),
             true,
             Some(120),
-            "503",
+            "503 Service Unavailable",
         ),
-        (answer("503 Service Unavailable", "", ""), true, None, "503"),
+        (html("503 Service Unavailable"), true, None, "503 Service Unavailable"),
         (answer("500 Internal Server Error", "", "canary"), true, None, "500"),
         (
             answer("403 Forbidden", JSON, r#"{"error":"canary"}"#),
             false,
             None,
-            "403",
+            "HTTP status 403 Forbidden",
         ),
-        (answer("404 Not Found", "", ""), false, None, "404"),
+        (answer("404 Not Found", "", ""), false, None, "404 Not Found"),
+        (
+            answer("405 Method Not Allowed", "allow: GET, HEAD\r\n", ""),
+            false,
+            None,
+            "it was asked by POST and takes GET, HEAD",
+        ),
+        (
+            answer("405 Method Not Allowed", "allow: canary canary\r\n", ""),
+            false,
+            None,
+            "POST is not what it expects",
+        ),
+        (
+            answer(
+                "407 Proxy Authentication Required",
+                "proxy-authenticate: Basic realm=canary\r\n",
+                "",
+            ),
+            true,
+            None,
+            "407",
+        ),
         (
             answer("302 Found", "location: https://sso.example/?state=canary\r\n", ""),
             true,
             None,
-            "redirect",
+            "302 Found",
         ),
         (
             answer("308 Permanent Redirect", "location: /canary\r\n", ""),
             false,
             None,
-            "redirect",
+            "308",
         ),
         (
-            answer("200 OK", "content-type: text/html\r\n", "<html>canary</html>"),
+            html("200 OK"),
             true,
             None,
-            "text/html",
+            "(HTTP status 200, text/html) is HTML or XML and not JSON",
         ),
         (
-            answer("200 OK", "", r#"{"token":"canary"}"#),
+            answer("200 OK", "", "<?xml version=\"1.0\"?><canary/>"),
             true,
             None,
-            "no content type",
+            "(HTTP status 200, no content type) is HTML or XML",
         ),
-        (answer("204 No Content", "", ""), true, None, "no content type"),
-        (answer("200 OK", JSON, "<html>canary</html>"), true, None, "not JSON"),
-        (answer("200 OK", JSON, ""), true, None, "broke off"),
-        (answer("200 OK", JSON, r#"{"token":"canary"#), true, None, "broke off"),
+        (
+            answer("204 No Content", "", ""),
+            true,
+            None,
+            "(HTTP status 204, no content type) is empty",
+        ),
+        (answer("200 OK", JSON, "canary canary"), true, None, "is not JSON"),
+        (
+            answer("200 OK", JSON, r#"{"token":"a"} {"canary":1}"#),
+            true,
+            None,
+            "is not JSON",
+        ),
+        (answer("200 OK", JSON, ""), true, None, "is empty"),
+        (
+            answer("200 OK", JSON, r#"{"token":"canary"#),
+            true,
+            None,
+            "broke off after 16 bytes",
+        ),
+        (
+            answer(
+                "200 OK",
+                "content-type: application/json\r\ncontent-encoding: gzip\r\n",
+                "\u{1f}canary",
+            ),
+            true,
+            None,
+            "is compressed (gzip), which was not asked for",
+        ),
         (
             answer("200 OK", JSON, r#"{"secretKey":"canary"}"#),
             true,
             None,
-            "secretKey",
+            "it has the members `secretKey` and no token",
         ),
-        (answer("200 OK", JSON, &big), true, None, "64 KiB"),
-        (Reply::Endless, true, None, "64 KiB"),
+        (
+            answer("200 OK", JSON, r#"{"token":"opaque"}"#),
+            true,
+            None,
+            "does not name an identity",
+        ),
+        (
+            answer("200 OK", JSON, r#"[{"identityId":"canary"}]"#),
+            true,
+            None,
+            "it is a list and not an object",
+        ),
+        (
+            answer("200 OK", JSON, r#"{"identityId":"canary","token":"t"}"#),
+            true,
+            None,
+            "identity id: must look like",
+        ),
+        (
+            answer(
+                "200 OK",
+                JSON,
+                r#"{"token":"canary1","Token":"canary2","cognitoToken":"","identityId":"x"}"#,
+            ),
+            true,
+            None,
+            "two different values for the token",
+        ),
+        (
+            answer("200 OK", JSON, &fits),
+            true,
+            None,
+            "it is a string and not an object",
+        ),
+        (answer("200 OK", JSON, &big), true, None, "larger than 64 KiB"),
+        (Reply::Endless, true, None, "larger than 64 KiB"),
         // The connection closes in the middle of what was announced.
         (
             Reply::Bytes(
@@ -349,23 +424,264 @@ async fn every_answer_that_is_none_is_named_and_not_quoted() {
         ),
     ] {
         let server = serve([reply]).await;
-        let error = refused(backend(&server).build().unwrap().refresh(&first_use().await).await).await;
+        let error = refused(backend(&server).build().unwrap().refresh(&first_use()).await).await;
         assert_eq!(
             (error.kind(), error.is_retryable()),
             (ErrorKind::Backend, passes),
             "{says}: {error:?}"
         );
         assert_eq!(error.retry_after().map(|after| after.as_secs()), retry_after, "{says}");
-        assert!(source(&error).contains(says), "{says}: {error:?}");
+        assert!(error.to_string().contains(says), "{says}: {error:?}");
         assert!(!error.needs_sign_in(), "{says}");
+        assert_eq!(error.causes().len(), 1, "{says}: {error:?}");
+        assert!(error.to_string().ends_with(&error.causes()[0].evidence), "{error:?}");
+        assert_eq!(server.seen.all().len(), 1, "{says}");
     }
+}
+
+/// What backends that are in use send, values replaced, and what the client makes of each: the identity, a sign-out, or a failure.
+#[tokio::test]
+async fn the_answers_of_existing_backends() {
+    enum Made {
+        Identity,
+        SignedOut,
+        Passes,
+    }
+    use Made::{Identity, Passes, SignedOut};
+    const TYPES: [&str; 5] = [
+        "content-type: application/json\r\n",
+        // A script's echo.
+        "content-type: text/html; charset=UTF-8\r\n",
+        // Cognito's own answer, handed on.
+        "content-type: application/x-amz-json-1.1\r\n",
+        "content-type: text/plain\r\n",
+        "",
+    ];
+    let forms = [
+        ("this crate's own", r#"{"identityId":"ID","token":"TOKEN"}"#, Identity),
+        ("Cognito's", r#"{"IdentityId":"ID","Token":"TOKEN"}"#, Identity),
+        (
+            "the JavaScript SDK's",
+            r#"{"identityId":"ID","logins":{"cognito-identity.amazonaws.com":"TOKEN"}}"#,
+            Identity,
+        ),
+        (
+            "the JavaScript SDK v2's",
+            r#"{"IdentityPoolId":"us-east-1:0","IdentityId":"ID","Logins":{"cognito-identity.amazonaws.com":"TOKEN"}}"#,
+            Identity,
+        ),
+        ("a Rails app", r#"{"identity_id":"ID","token":"TOKEN"}"#, Identity),
+        (
+            "a tutorial's TypeScript",
+            r#"{"identityId":"ID","cognitoToken":"TOKEN"}"#,
+            Identity,
+        ),
+        (
+            "an envelope",
+            r#"{"code":0,"message":"ok","data":{"cognitoId":"ID","cognitoToken":"TOKEN"}}"#,
+            Identity,
+        ),
+        (
+            "an appliance maker's cloud",
+            r#"{"resultCode":"0000","result":{"cognito_id":"ID","cognito_token":"TOKEN","expires":900}}"#,
+            Identity,
+        ),
+        (
+            "a profile",
+            r#"{"profile":{"name":"x","id":7},"cognitoIdentity":{"Token":"TOKEN","IdentityId":"ID"}}"#,
+            Identity,
+        ),
+        (
+            "a Django view",
+            r#"{"CognitoIdentity":"ID","CognitoToken":"TOKEN"}"#,
+            Identity,
+        ),
+        (
+            "an Express app with its own session",
+            r#"{"token":"session","openIdToken":"TOKEN","identityId":"ID"}"#,
+            Identity,
+        ),
+        (
+            "two generations of apps",
+            r#"{"identityId":"ID","token":"TOKEN","IdentityId":"ID","Token":"TOKEN"}"#,
+            Identity,
+        ),
+        ("the token alone", r#"{"token":"TOKEN"}"#, Identity),
+        (
+            "an Android sample",
+            r#"{"identityPoolId":"us-east-1:0","identityId":"ID","token":"TOKEN"}"#,
+            Identity,
+        ),
+        (
+            "a mark that an editor left",
+            "\u{feff}{\"identityId\":\"ID\",\"token\":\"TOKEN\"}",
+            Identity,
+        ),
+        (
+            "white space around it",
+            "\n\n {\"identityId\":\"ID\",\"token\":\"TOKEN\"}\r\n",
+            Identity,
+        ),
+        (
+            "empty members",
+            r#"{"identityId":"","token":"TOKEN","error":null}"#,
+            Identity,
+        ),
+        ("nobody signed in", r#"{"login":false}"#, SignedOut),
+        ("a PHP refusal", r#"{"status":0,"message":"canary"}"#, SignedOut),
+        (
+            "an envelope's refusal",
+            r#"{"code":401,"message":"canary","data":null}"#,
+            SignedOut,
+        ),
+        (
+            "a success that is none",
+            r#"{"success":false,"error":"canary"}"#,
+            SignedOut,
+        ),
+        ("a nested refusal", r#"{"data":{"isLoggedIn":false}}"#, SignedOut),
+        (
+            "an OAuth answer",
+            r#"{"access_token":"canary","id_token":"canary","expires_in":3600}"#,
+            Passes,
+        ),
+        (
+            "credentials",
+            r#"{"AccessKeyId":"canary","SecretKey":"canary"}"#,
+            Passes,
+        ),
+        ("a list", r#"["canary"]"#, Passes),
+    ];
+    assert!(forms.len() >= 20);
+    let payload = base64(&json!({ "sub": ID, "iss": "https://cognito-identity.amazonaws.com" }).to_string());
+    let token = format!("e30.{payload}.canary");
+    for (round, content_type) in TYPES.into_iter().enumerate() {
+        for (of, form, made) in &forms {
+            let body = form.replace("TOKEN", &token).replace("ID\"", &format!("{ID}\""));
+            let server = serve([answer("200 OK", content_type, &body)]).await;
+            let result = backend(&server).build().unwrap().refresh(&first_use()).await;
+            match made {
+                Identity => {
+                    let identity = result.unwrap_or_else(|error| panic!("{round} {of}: {error}"));
+                    let read = (identity.identity_id().as_str(), identity.token().expose_secret());
+                    assert_eq!(read, (ID, &*token), "{round} {of}");
+                }
+                SignedOut => assert!(refused(result).await.needs_sign_in(), "{round} {of}"),
+                Passes => {
+                    let error = refused(result).await;
+                    assert!(error.is_retryable() && !error.needs_sign_in(), "{round} {of}");
+                    assert_eq!(error.causes()[0].kind, CauseKind::BackendAnswer, "{round} {of}");
+                }
+            }
+        }
+    }
+}
+
+fn base64(text: &str) -> String {
+    base64_simd::URL_SAFE_NO_PAD.encode_to_string(text)
+}
+
+#[tokio::test]
+async fn a_get_has_headers_and_no_body() {
+    let server = serve([identity(), identity()]).await;
+    let backend = HttpBackend::builder(&server.url)
+        .configure(&config())
+        .get()
+        .header("X-Api-Key", "canary-key")
+        .header("cookie", "session=canary")
+        .build()
+        .unwrap();
+    backend.refresh(&first_use()).await.unwrap();
+    let sent = server.seen.all()[0].to_lowercase();
+    assert!(
+        sent.starts_with("get /aws/identity?v=1 http/1.1\r\n") && sent.ends_with("\r\n\r\n"),
+        "{sent}"
+    );
+    assert!(
+        sent.contains("\r\nx-api-key: canary-key\r\n") && sent.contains("\r\ncookie: session=canary\r\n"),
+        "{sent}"
+    );
+    assert!(!sent.contains("content-type"), "{sent}");
+    // Logins that a GET cannot carry are not dropped in silence.
+    let logins = Logins::new().facebook("canary-facebook").unwrap();
+    let error = refused(backend.refresh(&first_use().with_external_logins(logins)).await).await;
+    assert!(!error.is_retryable() && error.to_string().contains("GET"), "{error:?}");
+    assert_eq!(server.seen.all().len(), 1);
+    assert!(!format!("{backend:?}").contains("canary"));
+}
+
+#[tokio::test]
+async fn headers_from_a_closure_are_asked_for_once_more_after_a_401() {
+    let server = serve([answer("401 Unauthorized", "", ""), identity()]).await;
+    let backend = HttpBackend::builder(&server.url)
+        .configure(&config())
+        .header("x-device", "a1b2")
+        .headers_fn(async |reason| Ok([("cookie", format!("reason={reason:?}"))]))
+        .build()
+        .unwrap();
+    backend.refresh(&first_use()).await.unwrap();
+    let sent = server.seen.all();
+    assert!(
+        sent[0].contains("cookie: reason=Needed") && sent[1].contains("cookie: reason=Rejected"),
+        "{sent:?}"
+    );
+    assert!(
+        sent.iter().all(|request| request.contains("x-device: a1b2")),
+        "{sent:?}"
+    );
+    for (name, value) in [("x-key", "canary\r\nx: y"), ("x canary", "v"), ("host", "canary")] {
+        let server = serve([identity()]).await;
+        let backend = HttpBackend::builder(&server.url)
+            .configure(&config())
+            .headers_fn(move |_| async move { Ok([(name, value)]) })
+            .build()
+            .unwrap();
+        let error = refused(backend.refresh(&first_use()).await).await;
+        assert!(!error.is_retryable() && server.seen.all().is_empty(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_closure_reads_what_nobody_else_can() {
+    let json = json!({ "aws": [ID, "canary.token.t"] }).to_string();
+    let server = serve([
+        answer("200 OK", "x-version: 2\r\n", &json),
+        answer("419 Page Expired", "", "canary"),
+        answer("503 Service Unavailable", "retry-after: 3\r\n", "canary"),
+        identity(),
+    ])
+    .await;
+    let backend = backend(&server)
+        .read_answer(|answer| {
+            let json = answer.json().unwrap_or_default();
+            match (answer.status(), json["aws"][0].as_str(), json["aws"][1].as_str()) {
+                (200, Some(id), Some(token)) if answer.header("X-Version") == Some("2") => {
+                    Ok(DeveloperIdentity::new(IdentityId::new(id)?, OpenIdToken::new(token)?))
+                }
+                (419, ..) => Err(BackendError::signed_out()),
+                (503, ..) => Err(BackendError::transient("it is being maintained")),
+                _ => answer.identity(),
+            }
+        })
+        .build()
+        .unwrap();
+    let identity = backend.refresh(&first_use()).await.unwrap();
+    assert_eq!(identity.token().expose_secret(), "canary.token.t");
+    assert!(refused(backend.refresh(&first_use()).await).await.needs_sign_in());
+    let maintained = refused(backend.refresh(&first_use()).await).await;
+    assert_eq!(
+        maintained.to_string(),
+        "the app's backend gave no token: it is being maintained"
+    );
+    assert_eq!(maintained.retry_after(), Some(Duration::from_secs(3)));
+    assert!(backend.refresh(&first_use()).await.is_ok());
 }
 
 #[tokio::test]
 async fn what_speaks_no_http_and_what_does_not_listen_is_a_failure_that_passes() {
     for reply in [Reply::Bytes(b"SSH-2.0-canary\r\n".to_vec()), Reply::Bytes(Vec::new())] {
         let server = serve([reply]).await;
-        let error = refused(backend(&server).build().unwrap().refresh(&first_use().await).await).await;
+        let error = refused(backend(&server).build().unwrap().refresh(&first_use()).await).await;
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Backend, true));
     }
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -373,7 +689,13 @@ async fn what_speaks_no_http_and_what_does_not_listen_is_a_failure_that_passes()
         .configure(&config())
         .build()
         .unwrap();
-    assert!(refused(backend.refresh(&first_use().await).await).await.is_retryable());
+    let error = refused(backend.refresh(&first_use()).await).await;
+    assert!(
+        error.is_retryable() && error.to_string().contains(&gone.to_string()),
+        "{error:?}"
+    );
+    assert_eq!(error.causes()[0].kind, CauseKind::BackendUnreachable);
+    assert!(error.causes()[0].evidence.contains("refused"), "{error:?}");
 }
 
 #[tokio::test]
@@ -388,7 +710,7 @@ async fn a_redirect_takes_the_bearer_nowhere() {
         "308 Permanent",
     ] {
         let server = serve([answer(status, &location, "")]).await;
-        refused(backend(&server).build().unwrap().refresh(&first_use().await).await).await;
+        refused(backend(&server).build().unwrap().refresh(&first_use()).await).await;
     }
     assert!(elsewhere.seen.all().is_empty());
 }
@@ -407,7 +729,7 @@ async fn https_does_not_fall_back_to_clear_text() {
         hello
     });
     let backend = HttpBackend::builder(url).configure(&config()).bearer("canary-bearer");
-    let error = refused(backend.build().unwrap().refresh(&first_use().await).await).await;
+    let error = refused(backend.build().unwrap().refresh(&first_use()).await).await;
     assert!(error.is_retryable(), "{error:?}");
     let hello = server.await.unwrap();
     assert_eq!(hello[0], 22, "a TLS handshake, and nothing else");
@@ -436,9 +758,9 @@ async fn silence_ends_with_the_timeout_wherever_it_begins() {
             .timeout(Duration::from_secs(2))
             .build()
             .unwrap();
-        let error = refused(backend.refresh(&first_use().await).await).await;
+        let error = refused(backend.refresh(&first_use()).await).await;
         assert!(
-            error.is_retryable() && source(&error).contains("within 2s"),
+            error.is_retryable() && error.to_string().contains("did not answer within 2s"),
             "{error:?}"
         );
     }
@@ -453,8 +775,11 @@ async fn a_bearer_that_no_header_can_carry_is_refused_and_not_shown() {
             .bearer(bearer)
             .build()
             .unwrap();
-        let error = refused(backend.refresh(&first_use().await).await).await;
-        assert!(!error.is_retryable() && source(&error).contains("header"), "{error:?}");
+        let error = refused(backend.refresh(&first_use()).await).await;
+        assert!(
+            !error.is_retryable() && error.to_string().contains("header"),
+            "{error:?}"
+        );
         assert!(server.seen.all().is_empty());
     }
 }
@@ -480,7 +805,7 @@ async fn it_speaks_through_the_configs_http_client_unless_it_is_given_another() 
         .http_client(Counting(pools.clone(), Arc::clone(&of_config)))
         .build();
     let url = "https://api.example.com/aws/identity";
-    let request = first_use().await;
+    let request = first_use();
     let backend = HttpBackend::builder(url).configure(&config);
     refused(backend.build().unwrap().refresh(&request).await).await;
     let backend = HttpBackend::builder(url)
@@ -509,9 +834,7 @@ async fn no_secret_is_logged_at_any_level() {
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    let stage = Stage::start().await;
-    let logins = Logins::new().facebook("canary-facebook").unwrap();
-    let request = request_for(&stage, |login| login.with_external(logins)).await;
+    let request = first_use().with_external_logins(Logins::new().facebook("canary-facebook").unwrap());
     let server = serve([
         identity(),
         answer("500 Oops", "content-type: application/json\r\n", "canary"),

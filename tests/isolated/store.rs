@@ -333,7 +333,7 @@ mod unix {
         let path = directory.path().join("ids.json");
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         let error = FileStore::new(&path).load(&guest()).await.unwrap_err();
-        assert!(error.to_string().contains("no regular file"), "{error}");
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::identity::Identity;
 
-use crate::client::pin::{Pin, PinnedIdentity};
+use crate::client::pin::{OperationPin, PinnedIdentity};
+use crate::client::resolution::SessionId;
 use crate::ids::IdentityId;
 
 /// What a session serves, as one value: who, and with what.
@@ -11,13 +12,24 @@ pub(in crate::client) struct Snapshot {
     pub(in crate::client) identity_id: IdentityId,
     pub(in crate::client) credentials: Credentials,
     /// `None` for sessions that are never replaced by another, of which there may be very many.
-    pinned: Option<Box<PinnedIdentity>>,
+    pinned: Option<Box<Pinned>>,
+}
+
+struct Pinned {
+    session: SessionId,
+    pin: OperationPin,
+    identity: PinnedIdentity,
 }
 
 impl Snapshot {
-    pub(super) fn new(identity_id: IdentityId, credentials: Credentials, pin: Option<Pin>) -> Self {
+    pub(super) fn new(identity_id: IdentityId, credentials: Credentials, session: Option<SessionId>) -> Self {
+        let pinned = session.map(|session| {
+            let pin = OperationPin::to(session, &credentials);
+            let identity = PinnedIdentity::new(&credentials, &pin);
+            Box::new(Pinned { session, pin, identity })
+        });
         Self {
-            pinned: pin.map(|pin| Box::new(PinnedIdentity::new(&credentials, pin))),
+            pinned,
             identity_id,
             credentials,
         }
@@ -27,7 +39,7 @@ impl Snapshot {
     #[inline]
     pub(in crate::client) fn serves(&self, bound: Option<u64>) -> bool {
         match (bound, &self.pinned) {
-            (Some(epoch), Some(pinned)) => pinned.epoch() == epoch,
+            (Some(epoch), Some(pinned)) => pinned.session.epoch == epoch,
             _ => true,
         }
     }
@@ -37,19 +49,15 @@ impl Snapshot {
         self.credentials.access_key_id() == access_key_id
     }
 
-    /// The credentials, as a credentials provider answers them.
-    #[inline]
-    pub(in crate::client) fn hand_out(&self) -> Credentials {
-        if let Some(pinned) = &self.pinned {
-            pinned.announce();
-        }
-        self.credentials.clone()
+    /// What an operation that is signed with the credentials is pinned to.
+    pub(in crate::client) fn pin(&self) -> Option<&OperationPin> {
+        self.pinned.as_ref().map(|pinned| &pinned.pin)
     }
 
     /// The credentials, as an identity cache answers them.
     pub(in crate::client) fn identity(&self) -> Identity {
         match &self.pinned {
-            Some(pinned) => pinned.identity(),
+            Some(pinned) => pinned.identity.get(),
             None => Identity::from(self.credentials.clone()),
         }
     }

@@ -24,11 +24,11 @@ pub(super) struct Row {
     pub(super) certain: bool,
 }
 
-/// Who refuses.
+/// What refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
-    Anyone,
-    Sts,
+    AnyOperation,
+    Only(&'static [&'static str]),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ impl Says {
 impl Row {
     const fn new(codes: &'static [&'static str], says: Says, kind: ErrorKind, meaning: &'static str) -> Self {
         Self {
-            by: By::Anyone,
+            by: By::AnyOperation,
             codes,
             says,
             kind,
@@ -87,9 +87,13 @@ impl Row {
         Self::new(codes, Says::Contains(message), kind, meaning)
     }
 
-    const fn sts(mut self) -> Self {
-        self.by = By::Sts;
+    const fn of(mut self, operations: &'static [&'static str]) -> Self {
+        self.by = By::Only(operations);
         self
+    }
+
+    const fn sts(self) -> Self {
+        self.of(&[ASSUME_ROLE])
     }
 
     const fn remedy(mut self, remedy: Remedy) -> Self {
@@ -124,10 +128,12 @@ impl Row {
 /// The row for a refusal.
 pub(super) fn lookup(operation: &str, code: Option<&str>, message: &str, status: u16) -> Row {
     let code = code.unwrap_or_default();
-    let by_sts = operation == ASSUME_ROLE;
     let fits = |row: &&Row| {
         (row.codes.is_empty() || row.codes.contains(&code))
-            && (row.by == By::Anyone || by_sts)
+            && match row.by {
+                By::AnyOperation => true,
+                By::Only(operations) => operations.contains(&operation),
+            }
             && row.says.matches(message)
     };
     if let Some(row) = TABLE.iter().find(fits) {
@@ -183,6 +189,8 @@ const FAILED: Row = Row::any(
     ErrorKind::Service,
     "the service failed",
 );
+
+const EXCHANGE: &[&str] = &["GetCredentialsForIdentity"];
 
 const CLASSIC_FLOW: &[(CauseKind, &str)] = &[(
     CauseKind::ClassicFlowDisabled,
@@ -287,6 +295,10 @@ static TABLE: &[Row] = {
         .remedy(NewIdentity)
         .hint("the identity has logins and none was sent, or it was merged into another identity")
         .is(&[(C::IdentityForbidden, "the identity has logins and none was sent, or it was merged into another one and is disabled")]),
+    Row::starts(REFUSED, "Access to Role", K::NotAuthorized, "the login may not have the requested role")
+        .of(EXCHANGE)
+        .hint("custom_role_arn must be a role that the pool's role mapping allows for this login, and whose trust policy matches; without it the pool chooses the role")
+        .is(&[(C::AccessDenied, "the login's role mapping does not allow the requested role (CustomRoleArn)")]),
     Row::starts(REFUSED, "Access to Role", K::NotAuthorized, "the role cannot be passed to the pool")
         .hint("the caller needs iam:PassRole for the role; a new role takes a few seconds to become visible")
         .is(&[(C::AccessDenied, "the caller may not pass the role, or the role does not exist yet")]),
@@ -307,6 +319,14 @@ static TABLE: &[Row] = {
         .is(&[(C::PoolNotFound, "there is no such pool in the region that was called")]),
 
     // ---- parameters ----
+    Row::starts(PARAMETER, "Please provide a valid public provider", K::Configuration, "a login to link is not of a public provider")
+        .of(&["GetOpenIdTokenForDeveloperIdentity", "UnlinkIdentity"])
+        .hint("link logins of providers that the pool lists, under the pool's names for them, e.g. Logins::GOOGLE")
+        .is(&[(C::WrongLoginsKey, "besides the developer provider only public providers can be keys, e.g. accounts.google.com")]),
+    Row::starts(PARAMETER, "Please provide a valid public provider", K::Configuration, "a setting of the pool names a provider that is not public")
+        .of(&["CreateIdentityPool", "UpdateIdentityPool"])
+        .hint("SupportedLoginProviders takes the names of public providers, e.g. accounts.google.com")
+        .is(&[(C::ProviderNotConfigured, "the name is not that of a public provider")]),
     Row::starts(PARAMETER, "Please provide a valid public provider", K::Configuration, "the name in the logins map is no public provider")
         .hint("the developer provider name is not a key of GetCredentialsForIdentity: use Login::developer")
         .is(&[(C::WrongLoginsKey, "a developer provider name is no key of GetId or GetCredentialsForIdentity; the key of a developer's token is its issuer's host")]),
@@ -372,10 +392,9 @@ pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
 impl Row {
     /// An operation, a type and a message that are meant for this row.
     pub(super) fn example(&self) -> (&'static str, Option<&'static str>, String) {
-        let operation = if self.by == By::Sts {
-            ASSUME_ROLE
-        } else {
-            "GetCredentialsForIdentity"
+        let operation = match self.by {
+            By::Only([operation, ..]) => *operation,
+            By::Only([]) | By::AnyOperation => "DescribeIdentityPool",
         };
         let message = match self.says {
             Says::Anything => String::new(),
@@ -386,11 +405,15 @@ impl Row {
     }
 
     /// What tells rows apart.
-    pub(super) fn place(&self) -> (bool, &'static [&'static str], &'static str) {
+    pub(super) fn place(&self) -> (&'static [&'static str], &'static [&'static str], &'static str) {
         let says = match self.says {
             Says::Anything => "",
             Says::Starts(says) | Says::Contains(says) => says,
         };
-        (self.by == By::Sts, self.codes, says)
+        let by: &[&str] = match self.by {
+            By::Only(operations) => operations,
+            By::AnyOperation => &[],
+        };
+        (by, self.codes, says)
     }
 }

@@ -89,6 +89,8 @@ fn every_refusal_of_cognito_has_its_meaning() {
         (CREDENTIALS, "NotAuthorizedException", "Access to Identity 'us-east-1:0b1c' is forbidden.", K::NotAuthorized, NewIdentity, false, Some(C::IdentityForbidden)),
         (CREDENTIALS, "NotAuthorizedException", "The ambiguous role mapping rules for: cognito-idp.us-east-1.amazonaws.com/us-east-1_A:client denied this request.", K::NotAuthorized, Nothing, false, Some(C::RoleNotAssumable)),
         ("SetIdentityPoolRoles", "NotAuthorizedException", "Access to Role 'arn:aws:iam::123456789012:role/x' is forbidden.", K::NotAuthorized, Nothing, false, Some(C::AccessDenied)),
+        (CREDENTIALS, "NotAuthorizedException", "Access to Role 'arn:aws:iam::123456789012:role/x' is forbidden.", K::NotAuthorized, Nothing, false, Some(C::AccessDenied)),
+        (FOR_DEVELOPER, "InvalidParameterException", "Please provide a valid public provider", K::Configuration, Nothing, false, Some(C::WrongLoginsKey)),
         ("GetId", "InvalidParameterException", "Please provide a valid public provider", K::Configuration, Nothing, false, Some(C::WrongLoginsKey)),
         (FOR_DEVELOPER, "NotAuthorizedException", "This identity pool does not support the specified developer provider", K::Configuration, Nothing, false, Some(C::ProviderNotConfigured)),
         (FOR_DEVELOPER, "InvalidParameterException", "This identity pool does not support the specified developer provider", K::Configuration, Nothing, false, Some(C::ProviderNotConfigured)),
@@ -131,6 +133,20 @@ fn every_refusal_of_cognito_has_its_meaning() {
             (*kind, *remedy, *passes, *cause),
         );
     }
+}
+
+#[test]
+fn the_same_words_are_advised_upon_by_the_operation_that_was_refused() {
+    let hint = |operation, code, message| developer(operation, code, message).error.hint().unwrap().to_owned();
+    let role = "Access to Role 'arn:aws:iam::123456789012:role/x' is forbidden.";
+    assert!(hint(CREDENTIALS, "NotAuthorizedException", role).contains("custom_role_arn"));
+    assert!(hint("SetIdentityPoolRoles", "NotAuthorizedException", role).contains("iam:PassRole"));
+    let provider = "Please provide a valid public provider";
+    let hint = |operation| hint(operation, "InvalidParameterException", provider);
+    assert!(hint("GetId").contains("Login::developer"));
+    assert!(hint(CREDENTIALS).contains("Login::developer"));
+    assert!(hint(FOR_DEVELOPER).contains("link logins of providers that the pool lists"));
+    assert!(hint("UpdateIdentityPool").contains("SupportedLoginProviders"));
 }
 
 #[test]
@@ -427,7 +443,7 @@ fn troubleshooting_has_an_entry_for_every_cause_and_every_kind_of_error() {
     let (causes, kinds) = TROUBLESHOOTING.split_once("\n## Kinds of errors\n").unwrap();
     let named = all!(CauseKind: TokenExpired WrongPool WrongIdentity WrongRegion WrongLoginsKey ProviderNotConfigured
         GuestsNotAllowed IdentityForbidden IdentityDeleted PoolNotFound RoleNotAssumable AccessDenied ClassicFlowDisabled ClockSkew
-        SignatureNotVerified WrongTokenKind Throttled);
+        SignatureNotVerified WrongTokenKind Throttled BackendUnreachable BackendStatus BackendAnswer);
     for name in named {
         assert!(causes.contains(&format!("\n### `{name}`\n")), "cause {name}");
     }
