@@ -19,11 +19,13 @@
 //!
 //! ```text
 //! TokenVendor ── VendorInner ─┬─ SignedService     the signed calls to Cognito
-//!  (vending.rs)               ├─ TokenCache        what was vended and still serves, what is being asked for
-//!                             ├─ DenyList          who gets nothing
-//!                             ├─ TokenBucket       the account's quota (rate_limit.rs)
+//!  (vending.rs, linking.rs)   ├─ TokenCache        what was vended and is still good, what is being asked for
+//!                             ├─ DenyList          who gets nothing, and what was begun before that (Admission, UserHold)
+//!                             ├─ Dependents        what stands on the vendor: UserCredentials
+//!                             ├─ RequestLimit      the account's quota; UserLimit: what one user can cause (rate_limit.rs)
+//!                             ├─ SharedState       what instances agree on (shared_store.rs)
 //!                             └─ GuestClaims       tickets for guests (guest_link.rs), signed with an HmacKey
-//! IdentityAdmin ─ SignedService                    (admin.rs; doctor.rs examines a pool's settings)
+//! IdentityAdmin ─ SignedService, SharedState       (admin.rs; forget.rs; doctor.rs examines a pool's settings)
 //! TokenVerifier ─ VerifierInner ─ KeySet           the keys that Cognito publishes (verify/keys.rs)
 //! ```
 //!
@@ -34,19 +36,22 @@ mod admin;
 mod audit;
 mod builder;
 mod deny_list;
+pub(crate) mod dependents;
 mod doctor;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
+mod forget;
 mod guest_link;
 mod hmac_key;
 mod http_refusal;
 mod identity_request;
-mod in_process;
+pub(crate) mod in_process;
+mod linking;
 mod policy;
 mod rate_limit;
 mod request;
 mod setup;
-#[allow(dead_code, reason = "the parts that share state are wired next")]
+#[allow(dead_code, reason = "the deny list is shared next")]
 mod shared_store;
 mod store_conformance;
 mod token_cache;
@@ -55,21 +60,22 @@ mod vending;
 #[cfg(feature = "verify")]
 mod verify;
 
-pub use admin::{
-    DeleteReport, ForgetReport, IdentityAdmin, IdentityAdminBuilder, IdentityDetails, IdentityPages, UserIdentity,
-};
+pub use admin::{DeleteReport, IdentityAdmin, IdentityAdminBuilder, IdentityDetails, IdentityPages, UserIdentity};
 pub use audit::AUDIT_TARGET;
 pub use builder::TokenVendorBuilder;
 pub use doctor::{Diagnosis, Finding, Severity};
 #[cfg(feature = "dynamodb")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dynamodb")))]
 pub use dynamodb::DynamoDbStore;
-pub use guest_link::{GuestClaim, GuestClaims, GuestTicket, UsedClaims};
+pub use forget::ForgetReport;
+pub use guest_link::{GuestClaim, GuestClaims, GuestTicket};
 pub use http_refusal::HttpRefusal;
+pub use linking::{LinkedVend, NewGuest};
+pub use rate_limit::RequestLimit;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
 pub use shared_store::{MemorySharedStore, SharedStore};
 pub use store_conformance::{ConformanceError, check_shared_store};
 pub use user_ids::UserIds;
-pub use vending::TokenVendor;
+pub use vending::{TokenVendor, VendorHealth};
 #[cfg(feature = "verify")]
 pub use verify::{TokenVerifier, TokenVerifierBuilder, VerifiedToken};

@@ -21,10 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::client::{Flow, Session};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::ids::DeveloperUserId;
 use crate::server::TokenVendor;
-use entry::{EntryContext, UserEntry};
+use crate::server::dependents::Dependent;
+use entry::{EntryContext, UserEntry, closed_error};
 use refresher::Refresher;
 use table::{Lookup, Table};
 
@@ -87,7 +88,7 @@ impl UserCredentials {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`]: a role with [`Flow::Enhanced`], which does not let developer users choose, or what is no
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration): a role with [`Flow::Enhanced`], which does not let developer users choose, or what is no
     /// role's ARN.
     pub fn for_user_with(&self, user: &DeveloperUserId, options: &UserOptions) -> Result<Session, Error> {
         if let Some(role) = &options.role_arn {
@@ -105,8 +106,17 @@ impl UserCredentials {
             let credentials = sessions.credentials(&entry);
             (entry, credentials)
         };
-        match inner.table.find(user, options, now, make, |c| sessions.session(c)) {
-            Lookup::Denied => sessions.closed(denied()),
+        let admit = || {
+            if inner.shared.closing.is_closed() {
+                return Err(closed_error());
+            }
+            inner.shared.vendor.check(user)
+        };
+        match inner
+            .table
+            .find(user, options, now, admit, make, |c| sessions.session(c))
+        {
+            Lookup::Refused(error) => sessions.closed(error),
             Lookup::Kept(session) => session,
             Lookup::Made(session) => {
                 inner.table.make_room();
@@ -116,30 +126,39 @@ impl UserCredentials {
         }
     }
 
-    /// Forgets what is kept of `user`, whatever the options: the next session makes new credentials, e.g. with rights that have
-    /// changed. Sessions that are held go on as they are. What was vended is not revoked: no API does that.
+    /// Forgets what is kept of `user`, whatever the options, here and at the vendor: the next session makes new credentials, e.g. with
+    /// rights that have changed. Sessions that are held go on as they are. What was vended is not revoked: no API does that.
     pub fn evict(&self, user: &DeveloperUserId) {
-        self.inner.table.evict(user);
         self.inner.shared.vendor.evict(user);
     }
 
-    /// Refuses `user` from now on, in this process, with [`ErrorKind::Denied`]: here and at the vendor, and at once for everybody
-    /// who holds a session of the user or waits for one, evicted ones included.
+    /// Refuses `user` from now on, in this process, with [`ErrorKind::Denied`](crate::ErrorKind::Denied). The same as [`TokenVendor::deny`] of the vendor, which
+    /// reaches this, too: at once for everybody who holds a session of the user or waits for one, evicted ones included.
     ///
     /// What was signed, or handed out as [`Credentials`](aws_credential_types::Credentials), before stays good until it expires;
     /// the one way to end that is a policy on the role that denies by `aws:TokenIssueTime`.
     pub fn deny(&self, user: &DeveloperUserId) {
         self.inner.shared.vendor.deny(user);
-        for session in self.inner.table.deny(user) {
-            session.close(denied());
-        }
-        tracing::info!(target: TARGET, "a user was denied");
     }
 
     /// Takes [`deny`](Self::deny) back. Sessions that were refused stay refused: ask for new ones.
     pub fn allow(&self, user: &DeveloperUserId) {
         self.inner.shared.vendor.allow(user);
-        self.inner.table.allow(user);
+    }
+
+    /// Ends it: all sessions answer [`ErrorKind::SessionEnded`](crate::ErrorKind::SessionEnded) from now on, new ones, too; nothing is refreshed any more; exchanges
+    /// that wait for their turn are given up, and those that have been sent are waited for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: everything is closed at the first poll, and the rest is waiting.
+    pub async fn close(&self) {
+        let shared = &self.inner.shared;
+        shared.closing.close();
+        for session in self.inner.table.end_all() {
+            session.close(closed_error());
+        }
+        shared.closing.drained().await;
     }
 
     /// What has happened so far, and how many users are kept.
@@ -171,8 +190,17 @@ impl UsersInner {
     }
 }
 
-fn denied() -> Error {
-    Error::new(ErrorKind::Denied, "the user is denied")
+/// Denying, forgetting and evicting at the vendor reach the sessions here.
+impl Dependent for UsersInner {
+    fn evict(&self, user: &DeveloperUserId) {
+        self.table.evict(user);
+    }
+
+    fn end(&self, user: &DeveloperUserId, error: &Error) {
+        for session in self.table.end(user) {
+            session.close(error.clone());
+        }
+    }
 }
 
 /// The target of this room's events.

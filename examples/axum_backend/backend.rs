@@ -215,7 +215,7 @@ async fn begin(State(backend): State<Arc<Backend>>, Body(form): Body<Begin>) -> 
     let claim = match form.guest {
         Some(guest) => {
             let guest = IdentityId::new(guest).map_err(|_| StatusCode::BAD_REQUEST)?;
-            Some(backend.vendor.issue_guest_claim(&guest, &client)?)
+            Some(backend.vendor.issue_guest_claim(&guest, &client).await?)
         }
         None => None,
     };

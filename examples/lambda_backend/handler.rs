@@ -29,7 +29,7 @@ impl Function {
         if request.method() != Method::POST {
             return respond(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "method" }), None);
         }
-        match request.uri().path() {
+        match route(&request) {
             "/aws/identity" => {
                 let vended = self.vendor.vend(&user).await;
                 answer(vended.as_ref().map(|vended| vended.expose()))
@@ -48,9 +48,22 @@ impl Function {
             return None;
         };
         let ApiGatewayRequestAuthorizer { jwt, .. } = context.authorizer.as_ref()?;
-        let subject = jwt.as_ref()?.claims.get("sub").filter(|subject| !subject.is_empty())?;
-        Some(self.user_ids.pseudonym(subject))
+        let claims = &jwt.as_ref()?.claims;
+        // A subject is unique with its issuer alone: an authorizer that trusts two of them has two users of the same `sub`.
+        let (issuer, subject) = (claims.get("iss")?, claims.get("sub")?);
+        self.user_ids.pseudonym_of(&[issuer, subject]).ok()
     }
+}
+
+/// The path, without the name of the stage that API Gateway puts before it.
+fn route(request: &Request) -> &str {
+    let path = request.raw_http_path();
+    let stage = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.stage.as_deref().filter(|stage| *stage != "$default"),
+        _ => None,
+    };
+    let below = stage.and_then(|stage| path.strip_prefix('/')?.strip_prefix(stage));
+    below.filter(|path| path.starts_with('/')).unwrap_or(path)
 }
 
 fn answer<T: Serialize>(result: Result<T, &Error>) -> Result<Response<Body>, lambda_http::Error> {

@@ -197,8 +197,4 @@ impl WeakSession {
         let epoch = current.epoch();
         Some(Session { current, epoch })
     }
-
-    pub(crate) fn is_held(&self) -> bool {
-        self.0.strong_count() > 0
-    }
 }

@@ -1,16 +1,20 @@
 //! Looking after identities: who is who, merging, unlinking, forgetting.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::audit;
+use super::audit::Audit;
 use super::doctor::{self, Diagnosis};
 use super::policy::{self, Statement};
 use super::setup::{ServiceSetup, setup_methods};
-use super::vending::TokenVendor;
+use super::shared_store::{SharedState, SharedStore};
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::logins::Logins;
 use crate::service::signed::{IdentityRow, PAGE, SignedService};
+use crate::service::{sleep_impl, time_source};
 
 /// Looks after the identities of a pool: for support, privacy and operations. Cheap to clone.
 ///
@@ -30,15 +34,16 @@ use crate::service::signed::{IdentityRow, PAGE, SignedService};
 /// ```
 #[derive(Debug, Clone)]
 pub struct IdentityAdmin {
-    service: SignedService,
+    pub(super) service: SignedService,
+    pub(super) store: SharedState,
     account_id: Option<String>,
 }
 
 /// Builds an [`IdentityAdmin`]: see [`IdentityAdmin::builder`].
-#[derive(Debug)]
 #[must_use]
 pub struct IdentityAdminBuilder {
     setup: ServiceSetup,
+    store: Option<Arc<dyn SharedStore>>,
     account_id: Option<String>,
 }
 
@@ -51,16 +56,36 @@ impl IdentityAdminBuilder {
         self
     }
 
+    /// Where [`IdentityAdmin::forget_user`] remembers which identities it is taking down, so that another instance, or the next process,
+    /// goes on from there. By default a [`MemorySharedStore`](crate::server::MemorySharedStore), for this process.
+    pub fn shared(mut self, store: impl SharedStore + 'static) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
     /// Makes the administration. No request is made.
     ///
     /// # Errors
     ///
     /// As [`TokenVendorBuilder::build`](crate::server::TokenVendorBuilder::build).
     pub fn build(self) -> Result<IdentityAdmin, Error> {
+        let service = self.setup.service()?;
+        let app = self.setup.app()?;
+        let clock = Clock::new(time_source(Some(app)));
+        let sleep = sleep_impl(Some(app))?;
         Ok(IdentityAdmin {
-            service: self.setup.service()?,
+            store: SharedState::of(self.store, service.pool(), service.provider(), &clock, sleep),
+            service,
             account_id: self.account_id,
         })
+    }
+}
+
+impl fmt::Debug for IdentityAdminBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdentityAdminBuilder")
+            .field("setup", &self.setup)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,26 +141,6 @@ pub struct DeleteReport {
     pub unprocessed: Vec<(IdentityId, String)>,
 }
 
-/// What [`IdentityAdmin::forget_user`] did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ForgetReport {
-    /// The identity that the user had; `None` if there was none to forget.
-    pub identity_id: Option<IdentityId>,
-    /// The users that were unlinked from it: the user, after those that had been merged with it.
-    pub unlinked: Vec<DeveloperUserId>,
-    /// What became of the identity.
-    pub identities: DeleteReport,
-}
-
-impl ForgetReport {
-    /// Whether nothing is left. If not, pass what is in [`identities`](Self::identities) as unprocessed to
-    /// [`IdentityAdmin::delete_identities`] later: the user alone does not lead to it any more.
-    pub fn is_complete(&self) -> bool {
-        self.identities.unprocessed.is_empty()
-    }
-}
-
 impl IdentityAdmin {
     /// For the identity pool `pool_id`, which knows the backend as `provider_name`.
     pub fn builder(
@@ -144,6 +149,7 @@ impl IdentityAdmin {
     ) -> IdentityAdminBuilder {
         IdentityAdminBuilder {
             setup: ServiceSetup::new(pool_id, provider_name),
+            store: None,
             account_id: None,
         }
     }
@@ -253,8 +259,12 @@ impl IdentityAdmin {
                 "a user cannot be merged with itself",
             ));
         }
+        let audit = Audit::of("merge").user(from).into_user(into).begin();
         let result = self.service.merge(from, into).await;
-        audit::change("merge", Some(from), result.as_ref().ok(), &result);
+        match &result {
+            Ok(identity) => audit.identity(identity).ended("ok"),
+            Err(error) => audit.failed(error),
+        }
         result
     }
 
@@ -270,8 +280,13 @@ impl IdentityAdmin {
     ///
     /// Not safe: they may be unlinked.
     pub async fn unlink_user(&self, user: &DeveloperUserId, identity_id: &IdentityId) -> Result<(), Error> {
+        // Until it has come off the identity may be anybody's, a guest's for instance.
+        let audit = Audit::of("unlink_user").user(user).guest(identity_id).begin();
         let result = self.service.unlink_user(user, identity_id).await;
-        audit::change("unlink_user", Some(user), Some(identity_id), &result);
+        match &result {
+            Ok(()) => audit.identity(identity_id).ended("ok"),
+            Err(error) => audit.failed(error),
+        }
         result
     }
 
@@ -301,8 +316,13 @@ impl IdentityAdmin {
             return Err(Error::new(ErrorKind::Configuration, what));
         }
         let remove: Vec<_> = providers.iter().map(|&provider| provider.to_owned()).collect();
+        let audit = Audit::of("unlink_external").guest(identity_id);
+        let audit = audit.providers(providers.iter().copied()).begin();
         let result = self.service.unlink_external(identity_id, proof, &remove).await;
-        audit::change("unlink_external", None, Some(identity_id), &result);
+        match &result {
+            Ok(()) => audit.identity(identity_id).ended("ok"),
+            Err(error) => audit.failed(error),
+        }
         result
     }
 
@@ -321,18 +341,24 @@ impl IdentityAdmin {
         let mut report = DeleteReport::default();
         let mut failure = None;
         for page in identities.chunks(PAGE) {
+            let begun = page.iter().map(|id| Audit::of("delete_identity").guest(id).begin());
+            let begun: Vec<_> = begun.collect();
             match self.service.delete(page).await {
                 Ok(unprocessed) => {
-                    let gone = page
-                        .iter()
-                        .filter(|id| !unprocessed.iter().any(|(left, _)| left == *id));
-                    report.deleted.extend(gone.cloned());
+                    for (id, audit) in page.iter().zip(begun) {
+                        match unprocessed.iter().find(|(left, _)| left == id) {
+                            Some((_, why)) => audit.ended(why),
+                            None => {
+                                audit.identity(id).ended("ok");
+                                report.deleted.push(id.clone());
+                            }
+                        }
+                    }
                     report.unprocessed.extend(unprocessed);
                 }
                 Err(error) => {
-                    let why = error
-                        .code()
-                        .map_or_else(|| format!("{:?}", error.kind()), str::to_owned);
+                    begun.into_iter().for_each(|audit| audit.failed(&error));
+                    let why = short(&error);
                     report
                         .unprocessed
                         .extend(page.iter().map(|id| (id.clone(), why.clone())));
@@ -340,71 +366,10 @@ impl IdentityAdmin {
                 }
             }
         }
-        let result = match failure {
+        match failure {
             Some(error) if report.deleted.is_empty() => Err(error),
             _ => Ok(report),
-        };
-        audit::change("delete_identities", None, None, &result);
-        result
-    }
-
-    /// Forgets a user: evicts the tokens that `vendors` keep, unlinks the user and the users that were merged with it, and
-    /// deletes the identity. While this goes on, those vendors refuse the user.
-    ///
-    /// Processes that are not named here may vend to the user again, who then gets a new, empty identity: end the user's
-    /// account in the app first, and use [`TokenVendor::deny`] where it may still be signed in. Credentials that are out live
-    /// for up to an hour. What the app has stored under the identity's id is the app's to delete; the report names the id.
-    ///
-    /// # Errors
-    ///
-    /// As [`identity_of_user`](Self::identity_of_user), if it failed before the user was unlinked: the same call can be made
-    /// again then. Once it is unlinked, what could not be deleted is in the report.
-    ///
-    /// # Cancel safety
-    ///
-    /// Not safe: the user may be unlinked and the identity still there.
-    pub async fn forget_user(&self, user: &DeveloperUserId, vendors: &[&TokenVendor]) -> Result<ForgetReport, Error> {
-        let result = self.forget(user, vendors).await;
-        let identity = result.as_ref().ok().and_then(|report| report.identity_id.as_ref());
-        audit::change("forget_user", Some(user), identity, &result);
-        result
-    }
-
-    async fn forget(&self, user: &DeveloperUserId, vendors: &[&TokenVendor]) -> Result<ForgetReport, Error> {
-        let mut holds = vec![Hold::of(user, vendors)];
-        let mut report = ForgetReport {
-            identity_id: self.identity_of_user(user).await?,
-            ..ForgetReport::default()
-        };
-        let Some(identity_id) = &report.identity_id else {
-            return Ok(report);
-        };
-        let merged = self
-            .users_of_identity(identity_id)
-            .await?
-            .into_iter()
-            .filter(|other| other != user);
-        let merged: Vec<_> = merged.collect();
-        holds.extend(merged.iter().map(|other| Hold::of(other, vendors)));
-        // The user last: until then it leads to the identity, should anything fail.
-        for other in merged.iter().chain([user]) {
-            self.service.unlink_user(other, identity_id).await?;
-            report.unlinked.push(other.clone());
         }
-        report.identities = match self.delete_identities(std::slice::from_ref(identity_id)).await {
-            Ok(report) => report,
-            Err(error) => {
-                let why = error
-                    .code()
-                    .map_or_else(|| format!("{:?}", error.kind()), str::to_owned);
-                DeleteReport {
-                    deleted: Vec::new(),
-                    unprocessed: vec![(identity_id.clone(), why)],
-                }
-            }
-        };
-        drop(holds);
-        Ok(report)
     }
 
     /// The identities of the pool, page by page.
@@ -467,33 +432,11 @@ impl IdentityAdmin {
     }
 }
 
-/// Keeps vendors from vending to a user until it is dropped.
-struct Hold<'a> {
-    user: DeveloperUserId,
-    vendors: &'a [&'a TokenVendor],
-}
-
-impl<'a> Hold<'a> {
-    fn of(user: &DeveloperUserId, vendors: &'a [&'a TokenVendor]) -> Self {
-        for vendor in vendors {
-            vendor.inner.denied.hold(user);
-            vendor.evict(user);
-        }
-        Self {
-            user: user.clone(),
-            vendors,
-        }
-    }
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        for vendor in self.vendors {
-            // A vend that was on its way has a token of the identity that is gone.
-            vendor.evict(&self.user);
-            vendor.inner.denied.release(&self.user);
-        }
-    }
+/// A failure in a word, for a report.
+pub(super) fn short(error: &Error) -> String {
+    error
+        .code()
+        .map_or_else(|| format!("{:?}", error.kind()), str::to_owned)
 }
 
 /// Where [`IdentityPages`] stands.

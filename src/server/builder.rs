@@ -1,13 +1,18 @@
 //! How a [`TokenVendor`] is made.
 
+use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::deny_list::DenyList;
+use super::dependents::Dependents;
 use super::guest_link::GuestClaims;
-use super::rate_limit::TokenBucket;
+use super::rate_limit::{RequestLimit, UserLimit};
 use super::request::PrincipalTags;
 use super::setup::{ServiceSetup, setup_methods};
+use super::shared_store::{SharedState, SharedStore};
 use super::token_cache::{TokenCache, TokenOptions};
 use super::vending::{TokenVendor, VendorInner};
 use crate::clock::{Clock, Timer};
@@ -16,14 +21,15 @@ use crate::service::{IdentityService, sleep_impl, time_source};
 use crate::token::TokenDuration;
 
 /// Builds a [`TokenVendor`]: see [`TokenVendor::builder`].
-#[derive(Debug)]
 #[must_use]
 pub struct TokenVendorBuilder {
     pub(super) setup: ServiceSetup,
     duration: TokenDuration,
     capacity: usize,
     min_remaining: Duration,
-    per_second: Option<NonZeroU32>,
+    limit: Option<RequestLimit>,
+    user_limit: Option<(NonZeroU32, Duration)>,
+    store: Option<Arc<dyn SharedStore>>,
     max_wait: Duration,
     personal_user_ids: bool,
     guest_claims: Option<GuestClaims>,
@@ -37,7 +43,9 @@ impl TokenVendorBuilder {
             duration: TokenDuration::DEFAULT,
             capacity: 10_000,
             min_remaining: Duration::from_secs(300),
-            per_second: NonZeroU32::new(50),
+            limit: NonZeroU32::new(50).map(RequestLimit::per_second),
+            user_limit: NonZeroU32::new(30).map(|burst| (burst, Duration::from_secs(1))),
+            store: None,
             max_wait: Duration::from_secs(1),
             personal_user_ids: false,
             guest_claims: None,
@@ -68,13 +76,42 @@ impl TokenVendorBuilder {
         self
     }
 
-    /// How many requests per second this process makes at most, as many at once after a pause; `None` for no limit.
+    /// How many requests per second this vendor makes at most; `None` for no limit. The short form of
+    /// [`request_limit`](Self::request_limit)`(RequestLimit::per_second(limit))`.
     ///
     /// By default 50, the quota for `GetOpenIdTokenForDeveloperIdentity` that AWS publishes for an account and region (200 in
     /// older editions of the guide). The quota is shared by all pools and processes of the account: with `n` instances, set an
     /// `n`th of it.
-    pub fn requests_per_second(mut self, limit: impl Into<Option<NonZeroU32>>) -> Self {
-        self.per_second = limit.into();
+    pub fn requests_per_second(self, limit: impl Into<Option<NonZeroU32>>) -> Self {
+        self.request_limit(limit.into().map(RequestLimit::per_second))
+    }
+
+    /// The limit of requests that this vendor shares with the other vendors of the account; `None` for no limit. By default 50 per
+    /// second, for this vendor alone.
+    pub fn request_limit(mut self, limit: impl Into<Option<RequestLimit>>) -> Self {
+        self.limit = limit.into();
+        self
+    }
+
+    /// How many requests one user can cause past the cache: `burst` at once, then one every `interval`; more are refused with
+    /// [`ErrorKind::Throttled`](crate::ErrorKind::Throttled). By default 30, and one every second: a client that wants fresh tokens all
+    /// the time, or links rubbish, leaves the others their share. Not counted is what
+    /// [`UserCredentials`](crate::UserCredentials) asks for.
+    pub fn user_limit(mut self, burst: NonZeroU32, interval: Duration) -> Self {
+        self.user_limit = Some((burst, interval));
+        self
+    }
+
+    /// No limit of what one user can cause.
+    pub fn without_user_limit(mut self) -> Self {
+        self.user_limit = None;
+        self
+    }
+
+    /// What the instances of the backend share: who named a guest first, and which tickets were used. By default a
+    /// [`MemorySharedStore`](crate::server::MemorySharedStore), for one process.
+    pub fn shared(mut self, store: impl SharedStore + 'static) -> Self {
+        self.store = Some(Arc::new(store));
         self
     }
 
@@ -114,8 +151,15 @@ impl TokenVendorBuilder {
         let app = self.setup.app()?;
         let clock = Clock::new(time_source(Some(app)));
         let exchange = IdentityService::new(self.setup.pool()?, &self.setup.settings, Some(app))?;
+        let sleep = sleep_impl(Some(app))?;
+        let timer = Timer::new(Some(sleep.clone()));
+        let store = SharedState::of(self.store, service.pool(), service.provider(), &clock, sleep);
+        if let Some(limit) = &self.limit {
+            limit.attach(&clock, &timer);
+        }
         Ok(TokenVendor {
             inner: Arc::new(VendorInner {
+                store,
                 service,
                 exchange,
                 defaults: TokenOptions {
@@ -124,19 +168,30 @@ impl TokenVendorBuilder {
                 },
                 cache: TokenCache::new(self.capacity),
                 min_remaining: self.min_remaining,
-                bucket: self.per_second.map(TokenBucket::new),
+                limit: self.limit,
+                user_limit: self.user_limit.map(|(burst, interval)| UserLimit::new(burst, interval)),
                 max_wait: self.max_wait,
                 personal_user_ids: self.personal_user_ids,
                 guest_claims: self.guest_claims,
-                denied: super::deny_list::DenyList::default(),
-                ready: Mutex::default(),
+                deny_list: DenyList::new(clock.clone()),
+                dependents: Dependents::default(),
+                ready: AtomicBool::new(false),
+                health: Mutex::default(),
                 account_id: self.account_id,
                 settings: self.setup.settings.clone(),
                 app: app.clone(),
                 started: clock.now(),
                 clock,
-                timer: Timer::new(Some(sleep_impl(Some(app))?)),
+                timer,
             }),
         })
+    }
+}
+
+impl fmt::Debug for TokenVendorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenVendorBuilder")
+            .field("setup", &self.setup)
+            .finish_non_exhaustive()
     }
 }

@@ -1,52 +1,345 @@
-//! Who gets nothing from this process.
+//! Who gets nothing from this process, and what was begun for a user before that was decided.
+//!
+//! Three things are kept of a user, and only while there is something to keep: that the user is denied, how many holds there
+//! are (while the user is being forgotten), and a *generation*, for as long as requests are under way. A hold or a denial starts a
+//! new generation; what was begun in an older one ends with an error, whenever it ends, and [`UserHold::drained`] waits for what may
+//! still reach AWS.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use crate::clock::{Clock, Expiry, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::ids::DeveloperUserId;
 
-/// Users who are denied for good, and users who are held while something is done to their identity.
-#[derive(Debug, Default)]
-pub(super) struct DenyList(RwLock<HashMap<DeveloperUserId, DenyEntry>>);
+/// A request that nobody waits for any more may still be on its way for so long: what a call may take, attempts and pauses
+/// included.
+const ON_ITS_WAY: Duration = Duration::from_secs(12);
+
+/// Users who are denied, users who are held while their identity is taken down, and requests under way.
+#[derive(Debug)]
+pub(super) struct DenyList {
+    users: RwLock<HashMap<DeveloperUserId, UserState>>,
+    clock: Clock,
+    changed: Notify,
+}
 
 #[derive(Debug, Default)]
-struct DenyEntry {
+struct UserState {
     denied: bool,
     holds: usize,
+    generation: u64,
+    /// Admissions that are out.
+    begun: usize,
+    /// Those of them whose request may have reached AWS and is not answered yet.
+    sent: usize,
+    /// Requests that were given up unanswered may arrive until then.
+    stray_until: Option<Expiry>,
+}
+
+impl UserState {
+    fn check(&self) -> Result<(), Error> {
+        if self.denied {
+            Err(denied())
+        } else if self.holds > 0 {
+            Err(held())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The error of a user who is denied.
+pub(crate) fn denied() -> Error {
+    Error::new(ErrorKind::Denied, "the user is denied")
+}
+
+/// The error of a user who is being forgotten, or was, since a request began.
+pub(crate) fn held() -> Error {
+    Error::new(ErrorKind::Denied, "the user is being forgotten")
+        .retryable(true)
+        .with_hint("a request that begins after `forget_user` has returned makes a new identity, if the app still lets the user in")
 }
 
 impl DenyList {
+    pub(super) fn new(clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            users: RwLock::default(),
+            clock,
+            changed: Notify::new(),
+        })
+    }
+
+    /// Whether the user may be served at this moment.
     pub(super) fn check(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        match self.0.read().unwrap_or_else(PoisonError::into_inner).get(user) {
-            None => Ok(()),
-            Some(DenyEntry { denied: true, .. }) => Err(Error::new(ErrorKind::Denied, "the user is denied")),
-            Some(_) => Err(Error::new(ErrorKind::Denied, "the user is being forgotten").retryable(true)),
-        }
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.get(user).map_or(Ok(()), UserState::check)
+    }
+
+    /// Begins something for a user: [`Admission`] says later whether it may still land.
+    pub(super) fn admit(self: &Arc<Self>, user: &DeveloperUserId) -> Result<Admission, Error> {
+        let generation = self.change(user, |state| {
+            state.check()?;
+            state.begun += 1;
+            Ok::<_, Error>(state.generation)
+        })?;
+        Ok(Admission {
+            list: Arc::clone(self),
+            user: user.clone(),
+            generation,
+            sent: Mutex::new(false),
+        })
     }
 
     pub(super) fn deny(&self, user: &DeveloperUserId) {
-        self.change(user, |why| why.denied = true);
+        self.change(user, |state| {
+            state.denied = true;
+            state.generation += 1;
+        });
     }
 
     pub(super) fn allow(&self, user: &DeveloperUserId) {
-        self.change(user, |why| why.denied = false);
+        self.change(user, |state| state.denied = false);
     }
 
-    pub(super) fn hold(&self, user: &DeveloperUserId) {
-        self.change(user, |why| why.holds += 1);
-    }
-
-    pub(super) fn release(&self, user: &DeveloperUserId) {
-        self.change(user, |why| why.holds = why.holds.saturating_sub(1));
-    }
-
-    fn change(&self, user: &DeveloperUserId, change: impl FnOnce(&mut DenyEntry)) {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let why = all.entry(user.clone()).or_default();
-        change(why);
-        if !why.denied && why.holds == 0 {
-            all.remove(user);
+    /// Refuses the user until the hold is dropped.
+    pub(super) fn hold(self: &Arc<Self>, user: &DeveloperUserId) -> UserHold {
+        self.change(user, |state| {
+            state.holds += 1;
+            state.generation += 1;
+        });
+        UserHold {
+            list: Arc::clone(self),
+            user: user.clone(),
         }
+    }
+
+    fn change<T>(&self, user: &DeveloperUserId, change: impl FnOnce(&mut UserState) -> T) -> T {
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = users.get_mut(user) {
+            let changed = change(state);
+            let now = self.clock.now();
+            state.stray_until = state.stray_until.filter(|until| !until.is_over(now));
+            if !state.denied && state.holds == 0 && state.begun == 0 && state.stray_until.is_none() {
+                users.remove(user);
+            }
+            return changed;
+        }
+        let mut state = UserState::default();
+        let changed = change(&mut state);
+        if state.denied || state.holds > 0 || state.begun > 0 {
+            users.insert(user.clone(), state);
+        }
+        changed
+    }
+}
+
+/// A permission to do something for a user, good for as long as nobody has held or denied the user since.
+#[derive(Debug)]
+pub(super) struct Admission {
+    list: Arc<DenyList>,
+    user: DeveloperUserId,
+    generation: u64,
+    sent: Mutex<bool>,
+}
+
+impl Admission {
+    /// Whether the user may still be served.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let users = self.list.users.read().unwrap_or_else(PoisonError::into_inner);
+        // While an admission is out, its user has an entry.
+        users.get(&self.user).map_or(Ok(()), |state| self.check_state(state))
+    }
+
+    fn check_state(&self, state: &UserState) -> Result<(), Error> {
+        state.check()?;
+        if state.generation == self.generation {
+            Ok(())
+        } else {
+            Err(held())
+        }
+    }
+
+    /// As [`check`](Self::check), at the last moment before a request that changes something: from here on a hold waits for it.
+    pub(super) fn send(&self) -> Result<(), Error> {
+        self.list.change(&self.user, |state| {
+            self.check_state(state)?;
+            if !std::mem::replace(&mut *self.sent(), true) {
+                state.sent += 1;
+            }
+            Ok(())
+        })
+    }
+
+    /// The request has been answered, or is known not to arrive any more. Whether the user may have what it brought.
+    pub(super) fn answered(&self) -> Result<(), Error> {
+        let result = self.list.change(&self.user, |state| {
+            if std::mem::replace(&mut *self.sent(), false) {
+                state.sent -= 1;
+            }
+            self.check_state(state)
+        });
+        self.list.changed.notify_waiters();
+        result
+    }
+
+    /// No answer has come, and the request may have arrived or may still: a hold waits for as long as it can be on its way.
+    pub(super) fn lost(&self) -> Result<(), Error> {
+        let now = self.list.clock.now();
+        let result = self.list.change(&self.user, |state| {
+            if std::mem::replace(&mut *self.sent(), false) {
+                state.sent -= 1;
+                state.stray_until = Some(Expiry::after(now, ON_ITS_WAY));
+            }
+            self.check_state(state)
+        });
+        self.list.changed.notify_waiters();
+        result
+    }
+
+    fn sent(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let now = self.list.clock.now();
+        self.list.change(&self.user, |state| {
+            state.begun -= 1;
+            if *self.sent() {
+                state.sent -= 1;
+                state.stray_until = Some(Expiry::after(now, ON_ITS_WAY));
+            }
+        });
+        self.list.changed.notify_waiters();
+    }
+}
+
+/// Keeps a user from being served until it is dropped.
+#[derive(Debug)]
+pub(super) struct UserHold {
+    list: Arc<DenyList>,
+    user: DeveloperUserId,
+}
+
+impl UserHold {
+    /// Waits until nothing can reach AWS any more that was sent for the user before the hold.
+    pub(super) async fn drained(&self, timer: &Timer) {
+        loop {
+            let changed = self.list.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            let (sent, stray) = {
+                let users = self.list.users.read().unwrap_or_else(PoisonError::into_inner);
+                let state = users.get(&self.user);
+                let stray = state.and_then(|state| state.stray_until);
+                (state.is_some_and(|state| state.sent > 0), stray)
+            };
+            if sent {
+                changed.await;
+                continue;
+            }
+            let stray = stray.map(|until| until.remaining(self.list.clock.now()));
+            if let Some(wait) = stray.filter(|wait| !wait.is_zero())
+                && let Some(sleep) = timer.after(wait)
+            {
+                sleep.await;
+            }
+            // Nothing is sent under a hold, so that what was waited for was all.
+            return;
+        }
+    }
+}
+
+impl Drop for UserHold {
+    fn drop(&mut self) {
+        self.list.change(&self.user, |state| state.holds -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use aws_smithy_async::test_util::ManualTimeSource;
+    use aws_smithy_async::time::SharedTimeSource;
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn list() -> Arc<DenyList> {
+        let time: SystemTime = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        DenyList::new(Clock::new(SharedTimeSource::new(ManualTimeSource::new(time))))
+    }
+
+    fn user() -> DeveloperUserId {
+        DeveloperUserId::new("alice").unwrap()
+    }
+
+    fn is_empty(list: &DenyList) -> bool {
+        list.users.read().unwrap().is_empty()
+    }
+
+    #[test]
+    fn what_was_begun_before_a_hold_never_lands() {
+        let list = list();
+        let before = list.admit(&user()).unwrap();
+        let hold = list.hold(&user());
+        assert_eq!(list.check(&user()).unwrap_err().kind(), ErrorKind::Denied);
+        assert!(list.admit(&user()).is_err() && before.send().is_err());
+        drop(hold);
+        assert!(list.check(&user()).is_ok());
+        let error = before.send().unwrap_err();
+        assert!(error.is_retryable() && error.kind() == ErrorKind::Denied);
+        let after = list.admit(&user()).unwrap();
+        assert!(after.send().is_ok() && after.answered().is_ok());
+        drop((before, after));
+        assert!(is_empty(&list));
+    }
+
+    #[test]
+    fn what_was_begun_before_a_denial_never_lands_either_once_it_is_taken_back() {
+        let list = list();
+        let before = list.admit(&user()).unwrap();
+        before.send().unwrap();
+        list.deny(&user());
+        list.allow(&user());
+        assert!(before.answered().is_err());
+        drop(before);
+        assert!(is_empty(&list));
+    }
+
+    #[test]
+    fn a_hold_waits_for_what_was_sent_and_for_nothing_else() {
+        let list = list();
+        let timer = Timer::new(None);
+        let (queued, sent) = (list.admit(&user()).unwrap(), list.admit(&user()).unwrap());
+        sent.send().unwrap();
+        let hold = list.hold(&user());
+        let mut drained = Box::pin(hold.drained(&timer));
+        assert!(drained.as_mut().now_or_never().is_none());
+        assert!(sent.answered().is_err());
+        assert!(drained.as_mut().now_or_never().is_some());
+        drop(drained);
+        drop((hold, sent, queued));
+        assert!(is_empty(&list));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_was_given_up_is_waited_for_as_long_as_it_can_take() {
+        use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+        let list = list();
+        let timer = Timer::new(Some(SharedAsyncSleep::new(TokioSleep::new())));
+        let sent = list.admit(&user()).unwrap();
+        sent.send().unwrap();
+        drop(sent);
+        let hold = list.hold(&user());
+        let began = tokio::time::Instant::now();
+        hold.drained(&timer).await;
+        assert_eq!(began.elapsed(), ON_ITS_WAY);
     }
 }

@@ -1,30 +1,45 @@
 //! Tickets that let a guest become a user: [`GuestClaims`] issues them, [`GuestClaim`] is one that came back.
+//!
+//! A ticket is `expires · named at · nonce · HMAC` over itself, the pool, the guest and the client. Three locks stand behind it: the
+//! guest belongs to the client that named it first ([`EntryKind::GuestOwner`]), a ticket serves one user ([`EntryKind::UsedTicket`]), and
+//! Cognito itself links a guest once. The first two are kept in the store, so that instances agree.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use super::hmac_key::HmacKey;
-use crate::error::{BackendError, Error, ErrorKind};
-use crate::ids::{IdentityId, IdentityPoolId};
+use super::shared_store::{EntryKind, SharedState};
+use crate::error::{Error, ErrorKind};
+use crate::ids::{DeveloperUserId, IdentityId, IdentityPoolId};
 
 /// How a backend issues and redeems the tickets for [`TokenVendor::link_guest`](crate::TokenVendor::link_guest).
 ///
 /// Whoever knows a guest's id can *be* that guest, so an id sent along with a sign-in proves nothing: a thief would take the
-/// guest's data into an account of his own. A ticket proves that this backend gave it to this client for this guest: it is
-/// authenticated (HMAC-SHA256), lives 10 minutes unless set otherwise, serves once, and is bound to guest, client and pool.
+/// guest's data into an account of his own. So a guest belongs to the client that named it first to this backend, and only that
+/// client gets a ticket: authenticated (HMAC-SHA256), bound to guest, client and pool, good for one user. It serves only if the
+/// guest was named within 10 minutes of being made ([`named_within`](Self::named_within)): a thief who has come by the id of a guest
+/// that nobody has named yet gains nothing, and can at worst keep it from being linked until his own ticket has ended. Where the
+/// backend makes the guest itself ([`TokenVendor::new_guest`](crate::TokenVendor::new_guest)) no client names one, and there is
+/// nothing to be first at.
 ///
-/// Instances of one backend share the key. They share what has been used, too, if [`shared`](Self::shared) is given a store
-/// that they have in common; otherwise a ticket serves once *per process*.
+/// **What a client is** is yours to say. Take what stands for the device and outlives sessions (an installation id that the
+/// backend gave out, kept as a session is kept): then the guest can still be linked when the session has ended. The id of a session
+/// serves, too, but a new session is a stranger to the guest.
+///
+/// **When it ends**: a guest is kept for its client as long as the newest ticket lives, 30 days unless set otherwise, and each ticket
+/// that is issued to the same client makes it longer. Issue one with each session.
+///
+/// Who named which guest, and which tickets were used, is remembered in this process, unless
+/// [`shared`](crate::server::TokenVendorBuilder::shared) is given a store that all instances have in common. Instances share the key.
+/// A restart forgets what the process remembers, but not a ticket: one that a client still has is proof enough.
 ///
 /// ```
 /// # use {cognito_identity_pool::server::GuestClaims, std::time::Duration};
 /// # let key_from_secret_store = "0123456789abcdef0123456789abcdef";
-/// let claims = GuestClaims::hmac_sha256(key_from_secret_store)?.lifetime(Duration::from_secs(120));
+/// let claims = GuestClaims::hmac_sha256(key_from_secret_store)?.lifetime(Duration::from_secs(7 * 24 * 3_600));
 /// # Ok::<(), cognito_identity_pool::Error>(())
 /// ```
 #[derive(Clone)]
@@ -32,16 +47,16 @@ use crate::ids::{IdentityId, IdentityPoolId};
 pub struct GuestClaims {
     key: HmacKey,
     lifetime: Duration,
-    used: Arc<dyn UsedClaims>,
+    named_within: Duration,
 }
 
-/// Expiry, in seconds since the epoch; 16 random bytes; the authentication.
-const TICKET: usize = 8 + 16 + 32;
-const PURPOSE: &str = "guest claim v1";
+/// Expiry and when the guest was named, in seconds since the epoch; 16 random bytes; the authentication.
+const TICKET: usize = 8 + 8 + 16 + 32;
+const PURPOSE: &str = "guest claim v2";
 
 impl GuestClaims {
     /// A ticket lives no longer, whatever is set.
-    const LONGEST: Duration = Duration::from_secs(3_600);
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
 
     /// Tickets by `key`, of at least 32 bytes, from the backend's secret store.
     ///
@@ -51,26 +66,32 @@ impl GuestClaims {
     pub fn hmac_sha256(key: impl Into<SecretString>) -> Result<Self, Error> {
         Ok(Self {
             key: HmacKey::new(&key.into(), "the key of GuestClaims")?,
-            lifetime: Duration::from_secs(600),
-            used: Arc::new(MemoryUsedClaims::default()),
+            lifetime: Duration::from_secs(30 * 24 * 3_600),
+            named_within: Duration::from_secs(600),
         })
     }
 
-    /// How long a ticket lives: in whole seconds, at least 1 s, at most one hour, by default 10 minutes.
+    /// How long a ticket lives, and the guest is kept for its client: in whole seconds, at least 1 s, at most 365 days, by default
+    /// 30 days.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime.clamp(Duration::from_secs(1), Self::LONGEST);
         self
     }
 
-    /// Remembers the used tickets in a store that all instances of the backend share.
-    pub fn shared(mut self, used: impl UsedClaims + 'static) -> Self {
-        self.used = Arc::new(used);
+    /// How soon after a guest was made its client has to name it, by default 10 minutes. Name it as soon as the app has it.
+    ///
+    /// A longer time, or `Duration::MAX`, lets guests be linked that existed before the backend asked for their names, and lets
+    /// whoever has seen the id of one that nobody has named take it.
+    pub fn named_within(mut self, time: Duration) -> Self {
+        self.named_within = time;
         self
     }
 
-    pub(super) fn issue(
+    /// Binds `guest` to `client`, if it is not bound to another, and issues a ticket.
+    pub(super) async fn issue(
         &self,
         pool: &IdentityPoolId,
+        store: &SharedState,
         guest: &IdentityId,
         client: &str,
         now: SystemTime,
@@ -80,24 +101,66 @@ impl GuestClaims {
                 ErrorKind::Configuration,
                 "the client that a guest claim is for is empty",
             )
-            .with_hint("pass what the backend knows the client by, e.g. the id of its session"));
+            .with_hint("pass what the backend knows the client by, e.g. an installation id"));
         }
         check_region(pool, guest)?;
+        let mut named_at = seconds(now);
+        let expires = named_at.saturating_add(self.lifetime.as_secs());
+        let owner = Owner::new(store, client, named_at);
+        let of = guest.as_str();
+        let there = store
+            .put_if_absent(EntryKind::GuestOwner, of, &owner, self.lifetime)
+            .await?;
+        if let Some(there) = there {
+            if there.client != owner.client {
+                return Err(refused("is for a guest that belongs to another client"));
+            }
+            named_at = there.named_at;
+            store.put(EntryKind::GuestOwner, of, &there, self.lifetime).await?;
+        }
+        Ok(self.sign(pool, guest, client, expires, named_at))
+    }
+
+    /// A new ticket for a client that has one, on its strength alone: the guest need not be remembered here.
+    pub(super) async fn renew(
+        &self,
+        pool: &IdentityPoolId,
+        store: &SharedState,
+        claim: &GuestClaim,
+        now: SystemTime,
+    ) -> Result<GuestTicket, Error> {
+        let checked = self.check(pool, claim, now)?;
+        checked.check_owner(store, claim).await?;
         let expires = seconds(now).saturating_add(self.lifetime.as_secs());
+        let owner = Owner::new(store, &claim.client, checked.named_at);
+        let of = claim.guest.as_str();
+        store.put(EntryKind::GuestOwner, of, &owner, self.lifetime).await?;
+        Ok(self.sign(pool, &claim.guest, &claim.client, expires, checked.named_at))
+    }
+
+    fn sign(
+        &self,
+        pool: &IdentityPoolId,
+        guest: &IdentityId,
+        client: &str,
+        expires: u64,
+        named_at: u64,
+    ) -> GuestTicket {
         let mut ticket = expires.to_be_bytes().to_vec();
+        ticket.extend(named_at.to_be_bytes());
         ticket.extend(uuid::Uuid::new_v4().into_bytes());
         let mac = self.key.sign(PURPOSE, &bound(pool, guest, client, &ticket));
         ticket.extend(mac);
-        Ok(base64_simd::URL_SAFE_NO_PAD.encode_to_string(&ticket).into())
+        base64_simd::URL_SAFE_NO_PAD.encode_to_string(&ticket).into()
     }
 
-    /// Checks a claim and marks it used. What comes back takes the mark away again.
-    pub(super) async fn redeem(
+    /// Checks what a ticket says by itself.
+    pub(super) fn check(
         &self,
         pool: &IdentityPoolId,
         claim: &GuestClaim,
         now: SystemTime,
-    ) -> Result<RedeemedClaim, Error> {
+    ) -> Result<CheckedClaim, Error> {
         check_region(pool, &claim.guest)?;
         let ticket = base64_simd::URL_SAFE_NO_PAD
             .decode_to_vec(claim.ticket.expose())
@@ -111,32 +174,92 @@ impl GuestClaims {
         {
             return Err(refused("is forged, or for another guest, client or pool"));
         }
-        let (expires, nonce) = signed.split_at(8);
-        let expires = expires.try_into().map_or(0, u64::from_be_bytes);
+        let number = |at: usize| {
+            let bytes = signed.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_be_bytes)
+        };
+        let (expires, named_at) = (number(0), number(8));
         // Not longer than it can be either: a clock that was wrong at issue must not make a ticket for good.
         let remaining = expires.saturating_sub(seconds(now));
         if remaining == 0 || remaining > Self::LONGEST.as_secs() {
             return Err(refused("has expired"));
         }
-        let id = base64_simd::URL_SAFE_NO_PAD.encode_to_string(nonce);
-        let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(expires)).unwrap_or(now);
-        match self.used.redeem(&id, expires_at, now).await {
-            Ok(true) => Ok(RedeemedClaim { id }),
-            Ok(false) => Err(refused("was used before")),
-            Err(error) => Err(Error::from(error)),
-        }
+        Ok(CheckedClaim {
+            nonce: base64_simd::URL_SAFE_NO_PAD.encode_to_string(&signed[16..]),
+            remaining: Duration::from_secs(remaining),
+            named_at,
+        })
     }
 
-    /// Makes a ticket usable again, after a failure that passes.
-    pub(super) async fn release(&self, redeemed: RedeemedClaim) {
-        if let Err(error) = self.used.release(&redeemed.id).await {
-            tracing::warn!(%error, "a guest claim stays used although nothing was linked");
+    /// Whether a guest that was made at `created` was named soon enough. Two clocks are compared: a minute is forgiven.
+    pub(super) fn check_age(&self, claim: &CheckedClaim, created: Option<SystemTime>) -> Result<(), Error> {
+        let latest = created.map(|created| {
+            seconds(created)
+                .saturating_add(self.named_within.as_secs())
+                .saturating_add(60)
+        });
+        if latest.is_none_or(|latest| claim.named_at <= latest) {
+            Ok(())
+        } else {
+            Err(refused("is for a guest that was named too long after it was made"))
         }
     }
 }
 
-pub(super) struct RedeemedClaim {
-    id: String,
+/// Which client a guest belongs to, as it stands in the store.
+#[derive(Debug, Serialize, Deserialize)]
+struct Owner {
+    /// Hashed.
+    client: String,
+    named_at: u64,
+}
+
+impl Owner {
+    fn new(store: &SharedState, client: &str, named_at: u64) -> Self {
+        Self {
+            client: store.hash_of(EntryKind::GuestOwner, client),
+            named_at,
+        }
+    }
+}
+
+/// A ticket that is authentic and alive.
+#[derive(Debug)]
+pub(super) struct CheckedClaim {
+    nonce: String,
+    remaining: Duration,
+    named_at: u64,
+}
+
+impl CheckedClaim {
+    /// The guest must not belong to another client that named it earlier.
+    async fn check_owner(&self, store: &SharedState, claim: &GuestClaim) -> Result<(), Error> {
+        let Some(owner) = store.get::<Owner>(EntryKind::GuestOwner, claim.guest.as_str()).await? else {
+            return Ok(());
+        };
+        let own = Owner::new(store, &claim.client, self.named_at);
+        if owner.client != own.client && owner.named_at <= own.named_at {
+            return Err(refused("is for a guest that belongs to another client"));
+        }
+        Ok(())
+    }
+
+    /// Checks who owns the guest, and marks the ticket as this user's. The same user may come again: the answer to the first
+    /// attempt may have been lost.
+    pub(super) async fn redeem(
+        &self,
+        store: &SharedState,
+        claim: &GuestClaim,
+        user: &DeveloperUserId,
+    ) -> Result<(), Error> {
+        self.check_owner(store, claim).await?;
+        let user = store.hash_of(EntryKind::UsedTicket, user.as_str());
+        let used = store.put_if_absent(EntryKind::UsedTicket, &self.nonce, &user, self.remaining);
+        match used.await? {
+            Some(other) if other != user => Err(refused("was used before")),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn bound<'a>(pool: &'a IdentityPoolId, guest: &'a IdentityId, client: &'a str, ticket: &'a [u8]) -> [&'a [u8]; 4] {
@@ -246,65 +369,20 @@ impl fmt::Debug for GuestClaim {
     }
 }
 
-/// Remembers which tickets were used, for [`GuestClaims::shared`]: a table with a unique key, or `SET NX` with an expiry.
-#[async_trait]
-pub trait UsedClaims: Send + Sync {
-    /// Marks `claim` as used, atomically: `true` if it was not so far. It may be forgotten after `expires_at`.
-    ///
-    /// # Errors
-    ///
-    /// [`BackendError`]; the claim is refused then.
-    ///
-    /// # Cancel safety
-    ///
-    /// The future is dropped when the caller of `link_guest` gives up; the claim may count as used then.
-    async fn redeem(&self, claim: &str, expires_at: SystemTime, now: SystemTime) -> Result<bool, BackendError>;
-
-    /// Takes the mark away: the call that the claim was used for has failed for a passing reason.
-    ///
-    /// # Errors
-    ///
-    /// [`BackendError`]; the claim stays used then.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`redeem`](Self::redeem).
-    async fn release(&self, claim: &str) -> Result<(), BackendError>;
-}
-
-/// What has been used in this process.
-#[derive(Default)]
-struct MemoryUsedClaims(Mutex<HashMap<String, SystemTime>>);
-
-impl MemoryUsedClaims {
-    /// More live tickets than this are an attack. They are refused, not forgotten.
-    const MOST: usize = 100_000;
-}
-
-#[async_trait]
-impl UsedClaims for MemoryUsedClaims {
-    async fn redeem(&self, claim: &str, expires_at: SystemTime, now: SystemTime) -> Result<bool, BackendError> {
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= Self::MOST || used.len() == used.capacity() {
-            used.retain(|_, expires_at| *expires_at > now);
-        }
-        if used.len() >= Self::MOST {
-            return Err(BackendError::transient("too many guest claims at once"));
-        }
-        Ok(used.insert(claim.to_owned(), expires_at).is_none())
-    }
-
-    async fn release(&self, claim: &str) -> Result<(), BackendError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(claim);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use futures_util::FutureExt;
 
+    use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, Sleep};
+    use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+
     use super::*;
+    use crate::clock::Clock;
+    use crate::ids::DeveloperProviderName;
+    use crate::server::shared_store::MemorySharedStore;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
     const NOW: u64 = 1_790_000_000;
@@ -317,128 +395,210 @@ mod tests {
         IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd").unwrap()
     }
 
+    /// A clock that is set.
+    #[derive(Debug, Clone)]
+    struct Told(Arc<AtomicU64>);
+
+    impl TimeSource for Told {
+        fn now(&self) -> SystemTime {
+            at(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    /// Nothing is waited for.
+    #[derive(Debug)]
+    struct Never;
+
+    impl AsyncSleep for Never {
+        fn sleep(&self, _: Duration) -> Sleep {
+            Sleep::new(std::future::pending())
+        }
+    }
+
+    fn store(time: &Told) -> SharedState {
+        let provider = DeveloperProviderName::new("login.mycompany.myapp").unwrap();
+        SharedState::new(
+            Arc::new(MemorySharedStore::new().time_source(time.clone())),
+            &pool(),
+            &provider,
+            Clock::new(SharedTimeSource::new(time.clone())),
+            SharedAsyncSleep::new(Never),
+        )
+    }
+
     fn guest(last: char) -> IdentityId {
         IdentityId::new(format!("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6{last}")).unwrap()
     }
 
-    fn redeem(
-        claims: &GuestClaims,
-        ticket: &str,
-        guest: IdentityId,
-        client: &str,
-        now: u64,
-    ) -> Result<RedeemedClaim, Error> {
-        claims
-            .redeem(&pool(), &GuestClaim::new(ticket, guest, client), at(now))
-            .now_or_never()
-            .unwrap()
+    fn user(id: &str) -> DeveloperUserId {
+        DeveloperUserId::new(id).unwrap()
     }
 
-    fn refusal(result: Result<RedeemedClaim, Error>) -> String {
-        let error = result.err().unwrap();
+    /// Claims with a store and a clock of their own.
+    struct Backend {
+        claims: GuestClaims,
+        store: SharedState,
+        time: Told,
+    }
+
+    impl Backend {
+        fn new() -> Self {
+            let time = Told(Arc::new(AtomicU64::new(NOW)));
+            Self {
+                claims: GuestClaims::hmac_sha256(KEY).unwrap(),
+                store: store(&time),
+                time,
+            }
+        }
+
+        fn issue(&self, guest: &IdentityId, client: &str, now: u64) -> Result<GuestTicket, Error> {
+            self.time.0.store(now, Ordering::Relaxed);
+            let pool = pool();
+            let issued = self.claims.issue(&pool, &self.store, guest, client, at(now));
+            issued.now_or_never().unwrap()
+        }
+
+        fn renew(&self, claim: &GuestClaim, now: u64) -> Result<GuestTicket, Error> {
+            self.time.0.store(now, Ordering::Relaxed);
+            let pool = pool();
+            let renewed = self.claims.renew(&pool, &self.store, claim, at(now));
+            renewed.now_or_never().unwrap()
+        }
+
+        fn redeem(&self, ticket: &str, guest: IdentityId, client: &str, who: &str, now: u64) -> Result<(), Error> {
+            self.time.0.store(now, Ordering::Relaxed);
+            let claim = GuestClaim::new(ticket, guest, client);
+            let checked = self.claims.check(&pool(), &claim, at(now))?;
+            let user = user(who);
+            let redeemed = checked.redeem(&self.store, &claim, &user);
+            redeemed.now_or_never().unwrap()
+        }
+    }
+
+    fn refusal<T: fmt::Debug>(result: Result<T, Error>) -> String {
+        let error = result.unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ClaimRefused, false));
         error.to_string()
     }
 
     #[test]
-    fn a_ticket_serves_its_client_and_guest_once() {
-        let claims = GuestClaims::hmac_sha256(KEY).unwrap();
-        let ticket = claims.issue(&pool(), &guest('a'), "session-1", at(NOW)).unwrap();
+    fn a_ticket_serves_its_client_and_guest_and_one_user() {
+        let backend = Backend::new();
+        let ticket = backend.issue(&guest('a'), "device-1", NOW).unwrap();
         let ticket = ticket.expose();
-        assert!(refusal(redeem(&claims, ticket, guest('b'), "session-1", NOW)).contains("another guest"));
-        assert!(refusal(redeem(&claims, ticket, guest('a'), "session-2", NOW)).contains("client"));
-        assert!(redeem(&claims, ticket, guest('a'), "session-1", NOW).is_ok());
-        assert!(refusal(redeem(&claims, ticket, guest('a'), "session-1", NOW)).contains("used before"));
+        assert!(refusal(backend.redeem(ticket, guest('b'), "device-1", "u", NOW)).contains("another guest"));
+        assert!(refusal(backend.redeem(ticket, guest('a'), "device-2", "u", NOW)).contains("client"));
+        // The same user may come again, because an answer may have been lost.
+        for _ in 0..2 {
+            backend.redeem(ticket, guest('a'), "device-1", "u", NOW).unwrap();
+        }
+        assert!(refusal(backend.redeem(ticket, guest('a'), "device-1", "v", NOW)).contains("used before"));
+    }
+
+    #[test]
+    fn a_guest_belongs_to_the_client_that_named_it_first() {
+        let backend = Backend::new();
+        let lifetime = 30 * 24 * 3_600;
+        backend.issue(&guest('a'), "first", NOW).unwrap();
+        assert!(refusal(backend.issue(&guest('a'), "thief", NOW)).contains("another client"));
+        // Each ticket for the owner keeps it longer.
+        backend.issue(&guest('a'), "first", NOW + lifetime - 1).unwrap();
+        refusal(backend.issue(&guest('a'), "thief", NOW + lifetime));
+        backend.issue(&guest('a'), "another", NOW + 2 * lifetime).unwrap();
+    }
+
+    #[test]
+    fn a_ticket_outlives_the_memory_of_who_named_the_guest() {
+        let before = Backend::new();
+        let ticket = before.issue(&guest('a'), "owner", NOW).unwrap();
+        // A restart, and a thief is the first to name the guest.
+        let after = Backend::new();
+        let stolen = after.issue(&guest('a'), "thief", NOW + 5_000).unwrap();
+        let claim = GuestClaim::new(ticket.expose(), guest('a'), "owner");
+        let renewed = after.renew(&claim, NOW + 6_000).unwrap();
+        after
+            .redeem(renewed.expose(), guest('a'), "owner", "u", NOW + 6_001)
+            .unwrap();
+        // And the thief's ticket counts no longer.
+        assert!(
+            refusal(after.redeem(stolen.expose(), guest('a'), "thief", "v", NOW + 6_002)).contains("another client")
+        );
+    }
+
+    #[test]
+    fn a_guest_that_was_named_late_is_not_linked() {
+        let backend = Backend::new();
+        let ticket = backend.issue(&guest('a'), "c", NOW).unwrap();
+        let claim = GuestClaim::new(ticket, guest('a'), "c");
+        let checked = backend.claims.check(&pool(), &claim, at(NOW)).unwrap();
+        let age = |claims: &GuestClaims, created| claims.check_age(&checked, Some(at(created)));
+        assert!(age(&backend.claims, NOW - 660).is_ok() && age(&backend.claims, NOW + 60).is_ok());
+        assert!(refusal(age(&backend.claims, NOW - 661)).contains("too long"));
+        let lenient = backend.claims.clone().named_within(Duration::MAX);
+        assert!(age(&lenient, 0).is_ok());
     }
 
     #[test]
     fn a_ticket_lives_to_its_last_second_and_not_one_more() {
-        let claims = GuestClaims::hmac_sha256(KEY).unwrap().lifetime(Duration::from_secs(60));
-        let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
-        assert!(refusal(redeem(&claims, ticket.expose(), guest('a'), "s", NOW + 60)).contains("expired"));
-        assert!(redeem(&claims, ticket.expose(), guest('a'), "s", NOW + 59).is_ok());
-        // Issued while the clock was a year ahead.
-        let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW + 31_536_000)).unwrap();
-        assert!(refusal(redeem(&claims, ticket.expose(), guest('a'), "s", NOW)).contains("expired"));
+        let mut backend = Backend::new();
+        backend.claims = backend.claims.lifetime(Duration::from_secs(60));
+        let ticket = backend.issue(&guest('a'), "s", NOW).unwrap();
+        let ticket = ticket.expose();
+        assert!(refusal(backend.redeem(ticket, guest('a'), "s", "u", NOW + 60)).contains("expired"));
+        assert!(backend.redeem(ticket, guest('a'), "s", "u", NOW + 59).is_ok());
+        // Issued while the clock was two years ahead.
+        let ticket = backend.issue(&guest('b'), "s", NOW + 2 * 31_536_000).unwrap();
+        assert!(refusal(backend.redeem(ticket.expose(), guest('b'), "s", "u", NOW)).contains("expired"));
     }
 
     #[test]
     fn a_lifetime_keeps_within_its_bounds() {
-        for (set, lives) in [(0, 1), (1, 1), (3_600, 3_600), (3_601, 3_600)] {
-            let claims = GuestClaims::hmac_sha256(KEY)
-                .unwrap()
-                .lifetime(Duration::from_secs(set));
-            let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
-            assert!(
-                redeem(&claims, ticket.expose(), guest('a'), "s", NOW + lives).is_err(),
-                "{set}"
-            );
-            assert!(
-                redeem(&claims, ticket.expose(), guest('a'), "s", NOW + lives - 1).is_ok(),
-                "{set}"
-            );
+        const YEAR: u64 = 31_536_000;
+        for (set, lives) in [(0, 1), (1, 1), (YEAR, YEAR), (YEAR + 1, YEAR)] {
+            let mut backend = Backend::new();
+            backend.claims = backend.claims.lifetime(Duration::from_secs(set));
+            let ticket = backend.issue(&guest('a'), "s", NOW).unwrap();
+            let redeem = |now| backend.redeem(ticket.expose(), guest('a'), "s", "u", now);
+            assert!(redeem(NOW + lives).is_err(), "{set}");
+            assert!(redeem(NOW + lives - 1).is_ok(), "{set}");
         }
     }
 
     #[test]
     fn a_changed_ticket_is_forged_whichever_byte_was_changed() {
-        let claims = GuestClaims::hmac_sha256(KEY).unwrap();
-        let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
+        let backend = Backend::new();
+        let ticket = backend.issue(&guest('a'), "s", NOW).unwrap();
         let bytes = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(ticket.expose()).unwrap();
         for n in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[n] ^= 1;
             let changed = base64_simd::URL_SAFE_NO_PAD.encode_to_string(changed);
-            refusal(redeem(&claims, &changed, guest('a'), "s", NOW));
+            refusal(backend.redeem(&changed, guest('a'), "s", "u", NOW));
         }
         for nonsense in ["", "x", "e30.e30.c2ln", &"A".repeat(100_000)] {
-            refusal(redeem(&claims, nonsense, guest('a'), "s", NOW));
+            refusal(backend.redeem(nonsense, guest('a'), "s", "u", NOW));
         }
-        let another = GuestClaims::hmac_sha256("another key of at least 32 bytes!").unwrap();
-        refusal(redeem(&another, ticket.expose(), guest('a'), "s", NOW));
-    }
-
-    #[test]
-    fn a_released_ticket_serves_again() {
-        let claims = GuestClaims::hmac_sha256(KEY).unwrap();
-        let ticket = claims.issue(&pool(), &guest('a'), "s", at(NOW)).unwrap();
-        let redeemed = redeem(&claims, ticket.expose(), guest('a'), "s", NOW).unwrap();
-        claims.release(redeemed).now_or_never().unwrap();
-        assert!(redeem(&claims, ticket.expose(), guest('a'), "s", NOW).is_ok());
+        let mut another = Backend::new();
+        another.claims = GuestClaims::hmac_sha256("another key of at least 32 bytes!").unwrap();
+        refusal(another.redeem(ticket.expose(), guest('a'), "s", "u", NOW));
     }
 
     #[test]
     fn a_ticket_is_for_a_client_and_a_guest_of_the_pools_region() {
-        let claims = GuestClaims::hmac_sha256(KEY).unwrap();
-        assert!(claims.issue(&pool(), &guest('a'), "", at(NOW)).is_err());
+        let backend = Backend::new();
+        let error = backend.issue(&guest('a'), "", NOW).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
         let foreign = IdentityId::new("eu-west-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d").unwrap();
-        assert_eq!(
-            claims.issue(&pool(), &foreign, "s", at(NOW)).unwrap_err().kind(),
-            ErrorKind::ClaimRefused
-        );
-    }
-
-    #[test]
-    fn used_tickets_are_forgotten_once_they_have_expired() {
-        let used = MemoryUsedClaims::default();
-        for n in 0..10_000 {
-            let now = at(NOW + n);
-            assert!(
-                used.redeem(&n.to_string(), now + Duration::from_secs(60), now)
-                    .now_or_never()
-                    .unwrap()
-                    .unwrap()
-            );
-        }
-        assert!(used.0.lock().unwrap().len() < 1_000);
+        refusal(backend.issue(&foreign, "s", NOW));
     }
 
     #[test]
     fn debug_shows_neither_key_nor_ticket() {
         let shown = format!(
-            "{:?}{:?}",
+            "{:?}{:?}{:?}",
             GuestClaims::hmac_sha256(KEY).unwrap(),
-            GuestClaim::new("tick", guest('a'), "s")
+            GuestClaim::new("tick", guest('a'), "s"),
+            GuestTicket::from("tick"),
         );
         assert!(!shown.contains(KEY) && !shown.contains("tick"));
     }

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 /// | [`Denied`](ErrorKind::Denied) | 403 | `denied` |
 /// | [`ClaimRefused`](ErrorKind::ClaimRefused), and Cognito's refusal of a login of the client's | 403 | `refused` |
 /// | [`UserAlreadyRegistered`](ErrorKind::UserAlreadyRegistered), [`Conflict`](ErrorKind::Conflict) | 409 | `conflict` |
+/// | [`IdentityNotFound`](ErrorKind::IdentityNotFound): the guest that was to be linked | 410 | `gone` |
 /// | [`Throttled`](ErrorKind::Throttled) | 429, with `Retry-After` | `throttled` |
 /// | what passes by itself | 503, with `Retry-After` | `unavailable` |
 /// | all else: settings, permissions, the backend's own credentials | 500 | `internal` |
@@ -75,11 +76,13 @@ impl From<&Error> for HttpRefusal {
         let (status, word) = match error.kind() {
             ErrorKind::SignedOut => (401, "signed_out"),
             ErrorKind::InvalidToken => (401, "invalid_token"),
-            ErrorKind::Denied => (403, "denied"),
+            // A user who is being forgotten may come again in a moment.
+            ErrorKind::Denied if !error.is_retryable() => (403, "denied"),
             ErrorKind::ClaimRefused => (403, "refused"),
             // Other codes of that kind are about the backend's own credentials and permissions.
             ErrorKind::NotAuthorized if error.code() == Some("NotAuthorizedException") => (403, "refused"),
             ErrorKind::UserAlreadyRegistered | ErrorKind::Conflict => (409, "conflict"),
+            ErrorKind::IdentityNotFound => (410, "gone"),
             ErrorKind::Throttled => (429, "throttled"),
             _ if error.is_retryable() => (503, "unavailable"),
             _ => (500, "internal"),

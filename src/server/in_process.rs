@@ -1,52 +1,79 @@
 //! Vending to sessions in the same process, which keep what they make of a token themselves.
 
 use std::num::NonZeroU32;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_types::SdkConfig;
 
-use super::audit;
+use super::audit::{Audit, TokenSource};
+use super::deny_list;
+use super::dependents::Dependent;
+use super::rate_limit::{Lane, RequestLimit};
 use super::request::PrincipalTags;
 use super::token_cache::TokenOptions;
-use super::vending::TokenVendor;
+use super::vending::{Ask, TokenVendor};
 use crate::developer::DeveloperIdentity;
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
 use crate::service::ServiceSettings;
 use crate::token::TokenDuration;
 
+/// What a session asks of the vendor of its process.
+pub(crate) struct InProcessVend<'a> {
+    pub(crate) user: &'a DeveloperUserId,
+    pub(crate) tags: &'a PrincipalTags,
+    pub(crate) duration: Option<TokenDuration>,
+    /// How long it waits for its turn.
+    pub(crate) patience: Duration,
+    /// The session has been told to end: it belongs to a user who was denied or forgotten since it was made.
+    pub(crate) ended: &'a AtomicBool,
+}
+
 impl TokenVendor {
-    /// A new token, past the cache: it is exchanged once and not needed again. Waits for its turn as long as `patience`.
-    pub(crate) async fn vend_in_process(
-        &self,
-        user: &DeveloperUserId,
-        tags: &PrincipalTags,
-        duration: Option<TokenDuration>,
-        patience: Duration,
-    ) -> Result<DeveloperIdentity, Error> {
+    /// A new token, past the cache: it is exchanged once and not needed again.
+    pub(crate) async fn vend_in_process(&self, vend: InProcessVend<'_>) -> Result<DeveloperIdentity, Error> {
         let inner = &self.inner;
         let options = TokenOptions {
-            duration: duration.unwrap_or(inner.defaults.duration),
-            tags: tags.clone(),
+            duration: vend.duration.unwrap_or(inner.defaults.duration),
+            tags: vend.tags.clone(),
         };
-        let vend = async {
-            inner.admit(user)?;
-            inner.wait_for_turn(patience).await?;
-            let vended = inner.ask_now(user, &options, None, None).await;
-            // Whoever was denied meanwhile gets nothing.
-            inner.denied.check(user)?;
-            vended
+        let audit = Audit::of("vend_in_process").user(vend.user).options(&options).begin();
+        let asked = async {
+            inner.admit(vend.user)?;
+            let admission = inner.deny_list.admit(vend.user)?;
+            // After the admission: whoever ends the session has held or denied the user before, so that one of the two is seen.
+            if vend.ended.load(Ordering::SeqCst) {
+                return Err(deny_list::held());
+            }
+            let ask = Ask {
+                user: vend.user,
+                options: &options,
+                identity_id: None,
+                external: None,
+                lane: Lane::Background,
+                patience: vend.patience,
+            };
+            inner.ask(&admission, ask).await
         };
-        let result = vend.await;
-        audit::vend("vend_in_process", user, &options, false, &result);
+        let result = asked.await;
+        audit.vended(TokenSource::Asked, &result);
         Ok(result?.identity().clone())
     }
 
+    /// Denying, forgetting and evicting users reach `dependent` from now on.
+    pub(crate) fn register(&self, dependent: Weak<dyn Dependent>) {
+        self.inner.dependents.add(dependent);
+    }
+
+    /// Whether a user may be served at this moment.
+    pub(crate) fn check(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        self.inner.deny_list.check(user)
+    }
+
     pub(crate) fn requests_per_second(&self) -> Option<NonZeroU32> {
-        self.inner
-            .bucket
-            .as_ref()
-            .map(super::rate_limit::TokenBucket::per_second)
+        self.inner.limit.as_ref().map(RequestLimit::quota)
     }
 
     /// How the vendor reaches AWS.

@@ -112,6 +112,8 @@ impl<T: SharedStore + ?Sized> SharedStore for Arc<T> {
 /// assert_eq!(store.put_if_absent("key", "2", minute).await?, Some("1".to_owned()));
 /// # Ok(()) }
 /// ```
+///
+/// It holds at most 500,000 entries: more are an attack, and are refused.
 #[derive(Clone)]
 pub struct MemorySharedStore {
     entries: Arc<Mutex<BTreeMap<String, MemoryEntry>>>,
@@ -124,6 +126,8 @@ struct MemoryEntry {
 }
 
 impl MemorySharedStore {
+    const MOST: usize = 500_000;
+
     /// An empty store that goes by the system's clock.
     pub fn new() -> Self {
         Self::with_clock(Clock::new(SharedTimeSource::default()))
@@ -150,10 +154,27 @@ impl MemorySharedStore {
     fn entries<T>(&self, look: impl FnOnce(&mut BTreeMap<String, MemoryEntry>, SystemTime) -> T) -> T {
         let now = self.clock.now().system_time();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len().is_power_of_two() {
+        if entries.len().is_power_of_two() || entries.len() >= Self::MOST {
             entries.retain(|_, entry| entry.expires_at > now);
         }
         look(&mut entries, now)
+    }
+
+    fn insert(
+        entries: &mut BTreeMap<String, MemoryEntry>,
+        key: &str,
+        value: &str,
+        expires_at: SystemTime,
+    ) -> Result<(), StoreError> {
+        if entries.len() >= Self::MOST && !entries.contains_key(key) {
+            return Err(StoreError::new("the shared store in memory is full"));
+        }
+        let entry = MemoryEntry {
+            value: value.to_owned(),
+            expires_at,
+        };
+        entries.insert(key.to_owned(), entry);
+        Ok(())
     }
 }
 
@@ -176,28 +197,16 @@ fn end(now: SystemTime, ttl: Duration) -> SystemTime {
 #[async_trait]
 impl SharedStore for MemorySharedStore {
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
-        Ok(self.entries(|entries, now| {
+        self.entries(|entries, now| {
             if let Some(entry) = entries.get(key).filter(|entry| entry.expires_at > now) {
-                return Some(entry.value.clone());
+                return Ok(Some(entry.value.clone()));
             }
-            let entry = MemoryEntry {
-                value: value.to_owned(),
-                expires_at: end(now, ttl),
-            };
-            entries.insert(key.to_owned(), entry);
-            None
-        }))
+            Self::insert(entries, key, value, end(now, ttl)).map(|()| None)
+        })
     }
 
     async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
-        self.entries(|entries, now| {
-            let entry = MemoryEntry {
-                value: value.to_owned(),
-                expires_at: end(now, ttl),
-            };
-            entries.insert(key.to_owned(), entry);
-        });
-        Ok(())
+        self.entries(|entries, now| Self::insert(entries, key, value, end(now, ttl)))
     }
 
     async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
@@ -271,6 +280,18 @@ const VERSION: u32 = 1;
 impl SharedState {
     /// How long one operation of the store may take.
     pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// Of the store that was given, else of one in memory.
+    pub(super) fn of(
+        store: Option<Arc<dyn SharedStore>>,
+        pool: &IdentityPoolId,
+        provider: &DeveloperProviderName,
+        clock: &Clock,
+        sleep: SharedAsyncSleep,
+    ) -> Self {
+        let store = store.unwrap_or_else(|| Arc::new(MemorySharedStore::with_clock(clock.clone())));
+        Self::new(store, pool, provider, clock.clone(), sleep)
+    }
 
     pub(super) fn new(
         store: Arc<dyn SharedStore>,

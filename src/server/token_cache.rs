@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -13,7 +14,7 @@ use crate::ids::DeveloperUserId;
 use crate::token::TokenDuration;
 
 /// What two vends to one user can differ in. Pool and provider are the vendor's own, hence the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct TokenOptions {
     pub(super) duration: TokenDuration,
     pub(super) tags: PrincipalTags,
@@ -40,7 +41,7 @@ pub(super) struct TokenCache<V> {
 
 struct State<V> {
     // By user first, so that a hit allocates nothing and a user is forgotten at once.
-    users: HashMap<DeveloperUserId, Vec<Slot<V>>>,
+    users: HashMap<DeveloperUserId, Slots<V>>,
     slots: usize,
     counter: u64,
 }
@@ -53,10 +54,83 @@ struct Slot<V> {
     flight: Option<WeakShared<BoxFuture<'static, Result<V, Error>>>>,
 }
 
+/// The slots of one user. Nearly all users have one: a few are searched in order, further ones are in a map, so that whatever a user
+/// asks for costs the same.
+struct Slots<V> {
+    few: Vec<Slot<V>>,
+    many: HashMap<TokenOptions, Slot<V>>,
+}
+
+const FEW: usize = 8;
+
+impl<V> Slots<V> {
+    fn find_mut(&mut self, options: &TokenOptions) -> Option<&mut Slot<V>> {
+        let few = self.few.iter_mut().find(|slot| slot.options == *options);
+        few.or_else(|| {
+            if self.many.is_empty() {
+                None
+            } else {
+                self.many.get_mut(options)
+            }
+        })
+    }
+
+    fn push(&mut self, slot: Slot<V>) {
+        if self.few.len() < FEW {
+            self.few.push(slot);
+        } else {
+            self.many.insert(slot.options.clone(), slot);
+        }
+    }
+
+    fn remove(&mut self, options: &TokenOptions) {
+        match self.few.iter().position(|slot| slot.options == *options) {
+            Some(at) => drop(self.few.swap_remove(at)),
+            None => drop(self.many.remove(options)),
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Slot<V>) -> bool) {
+        self.few.retain(&keep);
+        self.many.retain(|_, slot| keep(slot));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Slot<V>> {
+        self.few.iter().chain(self.many.values())
+    }
+
+    fn len(&self) -> usize {
+        self.few.len() + self.many.len()
+    }
+}
+
+impl<V> Default for Slots<V> {
+    fn default() -> Self {
+        Self {
+            few: Vec::new(),
+            many: HashMap::new(),
+        }
+    }
+}
+
 struct CachedToken<V> {
     value: V,
-    serves: Expiry,
+    kept: KeptFor,
 }
+
+/// How long a value is good for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeptFor {
+    /// From then on it is time to ask for the next.
+    pub(super) ahead: Expiry,
+    /// Until then it is served without asking.
+    pub(super) serves: Expiry,
+    /// Until then it is served if asking fails.
+    pub(super) usable: Expiry,
+}
+
+/// A refresh ahead that failed is not tried again for so long.
+const AHEAD_AGAIN: Duration = Duration::from_secs(30);
 
 impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
     /// For at most `capacity` values; with 0 it keeps none and joins no requests.
@@ -75,21 +149,47 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
         self.capacity == 0
     }
 
-    /// The value, if it still serves.
-    pub(super) fn get(&self, user: &DeveloperUserId, options: &TokenOptions, now: Now) -> Option<V> {
+    /// The value, if it still serves, and whether it is time to ask for the next.
+    pub(super) fn get(&self, user: &DeveloperUserId, options: &TokenOptions, now: Now) -> Option<(V, bool)> {
         let mut state = self.lock();
         state.counter += 1;
         let used = state.counter;
-        let slot = state
-            .users
-            .get_mut(user)?
-            .iter_mut()
-            .find(|slot| slot.options == *options)?;
+        let slot = state.users.get_mut(user)?.find_mut(options)?;
         slot.used = used;
-        slot.value
-            .as_ref()
-            .filter(|kept| !kept.serves.is_over(now))
-            .map(|kept| kept.value.clone())
+        let cached = slot.value.as_ref().filter(|cached| !cached.kept.serves.is_over(now))?;
+        Some((cached.value.clone(), cached.kept.ahead.is_over(now)))
+    }
+
+    /// The value, if it is still good when nothing better can be had.
+    pub(super) fn stale(&self, user: &DeveloperUserId, options: &TokenOptions, now: Now) -> Option<V> {
+        let mut state = self.lock();
+        let slot = state.users.get_mut(user)?.find_mut(options)?;
+        let cached = slot.value.as_ref().filter(|cached| !cached.kept.usable.is_over(now))?;
+        Some(cached.value.clone())
+    }
+
+    /// Begins to ask for the next value, unless that is being done or was done a moment ago.
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(dead_code, reason = "needs a task that drives the flight")
+    )]
+    pub(super) fn begin_ahead(
+        &self,
+        user: &DeveloperUserId,
+        options: &TokenOptions,
+        now: Now,
+        start: impl FnOnce(FlightId) -> BoxFuture<'static, Result<V, Error>>,
+    ) -> Option<Flight<V>> {
+        let mut state = self.lock();
+        let slot = state.users.get_mut(user)?.find_mut(options)?;
+        let cached = slot.value.as_mut().filter(|cached| cached.kept.ahead.is_over(now))?;
+        if slot.flight.as_ref().and_then(WeakShared::upgrade).is_some() {
+            return None;
+        }
+        cached.kept.ahead = Expiry::after(now, AHEAD_AGAIN);
+        let flight = start(slot.id).shared();
+        slot.flight = flight.downgrade();
+        Some(flight)
     }
 
     /// The value if it still serves (and may, i.e. not `fresh`), else the flight for it: the one that is out, or the one that
@@ -105,14 +205,14 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
         let mut state = self.lock();
         state.counter += 1;
         let counter = state.counter;
-        if let Some(slot) = state
-            .users
-            .get_mut(user)
-            .and_then(|slots| slots.iter_mut().find(|s| s.options == *options))
-        {
+        if let Some(slot) = state.users.get_mut(user).and_then(|slots| slots.find_mut(options)) {
             slot.used = counter;
-            if let Some(kept) = slot.value.as_ref().filter(|kept| !fresh && !kept.serves.is_over(now)) {
-                return Lookup::Value(kept.value.clone());
+            if let Some(cached) = slot
+                .value
+                .as_ref()
+                .filter(|cached| !fresh && !cached.kept.serves.is_over(now))
+            {
+                return Lookup::Value(cached.value.clone());
             }
             if let Some(flight) = slot.flight.as_ref().and_then(WeakShared::upgrade) {
                 return Lookup::Flight(flight);
@@ -139,19 +239,24 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
     }
 
     /// What a flight brought. Nothing is kept if the user was evicted meanwhile.
-    pub(super) fn land(&self, user: &DeveloperUserId, id: FlightId, brought: Option<(V, Expiry)>) {
+    pub(super) fn land(
+        &self,
+        user: &DeveloperUserId,
+        options: &TokenOptions,
+        id: FlightId,
+        brought: Option<(V, KeptFor)>,
+    ) {
         let mut state = self.lock();
         let Some(slots) = state.users.get_mut(user) else { return };
-        let Some(at) = slots.iter().position(|slot| slot.id == id) else {
+        let Some(slot) = slots.find_mut(options).filter(|slot| slot.id == id) else {
             return;
         };
-        let slot = &mut slots[at];
         slot.flight = None;
-        if let Some((value, serves)) = brought {
-            slot.value = Some(CachedToken { value, serves });
+        if let Some((value, kept)) = brought {
+            slot.value = Some(CachedToken { value, kept });
         } else if slot.value.is_none() {
-            slots.swap_remove(at);
-            let empty = slots.is_empty();
+            slots.remove(options);
+            let empty = slots.len() == 0;
             state.slots -= 1;
             if empty {
                 state.users.remove(user);
@@ -177,13 +282,20 @@ impl<V> State<V> {
     /// insertions.
     fn make_room(&mut self, capacity: usize, now: Now) {
         let serves = |slot: &Slot<V>| {
-            slot.value.as_ref().is_some_and(|kept| !kept.serves.is_over(now))
+            slot.value
+                .as_ref()
+                .is_some_and(|cached| !cached.kept.serves.is_over(now))
                 || slot.flight.as_ref().is_some_and(|flight| flight.upgrade().is_some())
         };
         self.retain(serves);
         let target = capacity - (capacity / 8).max(1);
         if self.slots > target {
-            let mut used: Vec<u64> = self.users.values().flatten().map(|slot| slot.used).collect();
+            let mut used: Vec<u64> = self
+                .users
+                .values()
+                .flat_map(Slots::iter)
+                .map(|slot| slot.used)
+                .collect();
             let excess = self.slots - target;
             let (_, last_dropped, _) = used.select_nth_unstable(excess - 1);
             let last_dropped = *last_dropped;
@@ -194,9 +306,9 @@ impl<V> State<V> {
     fn retain(&mut self, keep: impl Fn(&Slot<V>) -> bool) {
         self.users.retain(|_, slots| {
             slots.retain(&keep);
-            !slots.is_empty()
+            slots.len() > 0
         });
-        self.slots = self.users.values().map(Vec::len).sum();
+        self.slots = self.users.values().map(Slots::len).sum();
     }
 }
 

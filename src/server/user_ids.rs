@@ -14,8 +14,8 @@ use crate::ids::DeveloperUserId;
 /// # use cognito_identity_pool::server::UserIds;
 /// # let key = "0123456789abcdef0123456789abcdef";
 /// let user_ids = UserIds::hmac_sha256(key)?;
-/// let user = user_ids.pseudonym("alice@example.com");
-/// assert_eq!(user, user_ids.pseudonym("alice@example.com"));
+/// let user = user_ids.pseudonym("alice@example.com")?;
+/// assert_eq!(user, user_ids.pseudonym("alice@example.com")?);
 /// assert!(!user.as_str().contains("alice"));
 /// # Ok::<(), cognito_identity_pool::Error>(())
 /// ```
@@ -40,9 +40,42 @@ impl UserIds {
     }
 
     /// The pseudonym of `id`: 43 characters of base64url, always the same for the same id and key.
-    pub fn pseudonym(&self, id: &str) -> DeveloperUserId {
-        let mac = self.key.sign("developer user id v1", &[id.as_bytes()]);
-        DeveloperUserId::from_base64url(&mac)
+    ///
+    /// Where an id is unique only together with whoever gave it out (the `sub` of a token and its `iss`, a user and a tenant), use
+    /// [`pseudonym_of`](Self::pseudonym_of): else two users are one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] for an id that is empty or white space: whoever has none is nobody, not one and the same user.
+    pub fn pseudonym(&self, id: &str) -> Result<DeveloperUserId, Error> {
+        self.of_parts("developer user id v1", &[id])
+    }
+
+    /// The pseudonym of an id that has several parts, e.g. issuer and subject. Parts do not run together: `["a", "bc"]` is another id
+    /// than `["ab", "c"]`.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::server::UserIds;
+    /// # let user_ids = UserIds::hmac_sha256("0123456789abcdef0123456789abcdef")?;
+    /// let user = user_ids.pseudonym_of(&["https://login.example.com", "1234"])?;
+    /// # Ok::<(), cognito_identity_pool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if there are no parts, or one is empty or white space.
+    pub fn pseudonym_of(&self, parts: &[&str]) -> Result<DeveloperUserId, Error> {
+        self.of_parts("developer user id of parts v1", parts)
+    }
+
+    fn of_parts(&self, purpose: &str, parts: &[&str]) -> Result<DeveloperUserId, Error> {
+        if parts.is_empty() || parts.iter().any(|part| part.trim().is_empty()) {
+            return Err(Error::new(ErrorKind::Configuration, "the user's id is empty")
+                .with_hint("is the user really signed in?"));
+        }
+        let parts: Vec<_> = parts.iter().map(|part| part.as_bytes()).collect();
+        let mac = self.key.sign(purpose, &parts);
+        Ok(DeveloperUserId::from_base64url(&mac))
     }
 }
 
@@ -92,24 +125,32 @@ mod tests {
 
     #[test]
     fn a_pseudonym_is_a_legal_user_id_that_depends_on_id_and_key() {
-        let alice = user_ids(KEY).pseudonym("alice@example.com");
+        let alice = user_ids(KEY).pseudonym("alice@example.com").unwrap();
         assert_eq!(alice.as_str().len(), 43);
         assert!(DeveloperUserId::new(alice.as_str()).is_ok());
         assert!(refuse_personal(&alice).is_ok());
-        assert_ne!(alice, user_ids(KEY).pseudonym("bob@example.com"));
+        assert_ne!(alice, user_ids(KEY).pseudonym("bob@example.com").unwrap());
         assert_ne!(
             alice,
-            user_ids("another key of at least 32 bytes!").pseudonym("alice@example.com")
+            user_ids("another key of at least 32 bytes!")
+                .pseudonym("alice@example.com")
+                .unwrap()
         );
-        // An empty id is still an id; what it means is the app's affair.
-        assert_eq!(user_ids(KEY).pseudonym("").as_str().len(), 43);
+        // Whoever has no id is nobody.
+        for nobody in ["", " ", "\t"] {
+            assert!(user_ids(KEY).pseudonym(nobody).is_err() && user_ids(KEY).pseudonym_of(&["iss", nobody]).is_err());
+        }
+        assert!(user_ids(KEY).pseudonym_of(&[]).is_err());
+        let of = |parts: &[&str]| user_ids(KEY).pseudonym_of(parts).unwrap();
+        assert_ne!(of(&["a", "bc"]), of(&["ab", "c"]));
+        assert_ne!(of(&["a"]), user_ids(KEY).pseudonym("a").unwrap());
     }
 
     #[test]
     fn pseudonyms_stay_what_they_are_across_releases() {
         // Computed with Python's hmac and hashlib. Changing the scheme would orphan every identity, as changing the key does.
         assert_eq!(
-            user_ids(KEY).pseudonym("user-42").as_str(),
+            user_ids(KEY).pseudonym("user-42").unwrap().as_str(),
             "EP1aV9AwfvCJSFbknEpVKp_q-MZvaQl8BTk9HDA_7qU"
         );
     }

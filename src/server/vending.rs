@@ -2,28 +2,37 @@
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use aws_types::SdkConfig;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
+use super::audit::{Audit, TokenSource};
 use super::builder::TokenVendorBuilder;
-use super::deny_list::DenyList;
-use super::guest_link::{self, GuestClaim, GuestClaims, GuestTicket};
+use super::deny_list::{self, Admission, DenyList};
+use super::dependents::Dependents;
+use super::guest_link::GuestClaims;
 use super::policy::{self, Statement};
-use super::rate_limit::TokenBucket;
+use super::rate_limit::{Lane, RequestLimit, Turn, UserLimit};
 use super::request::{VendRequest, VendedCredentials, VendedToken};
 use super::setup::ServiceSetup;
-use super::token_cache::{FlightId, Lookup, TokenCache, TokenOptions};
-use super::{audit, doctor, user_ids};
+use super::shared_store::SharedState;
+use super::token_cache::{FlightId, KeptFor, Lookup, TokenCache, TokenOptions};
+use super::{doctor, user_ids};
 use crate::clock::{Clock, Expiry, Now, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::logins::Logins;
 use crate::service::refusal::{Refused, Remedy};
-use crate::service::signed::{SignedService, TokenFor};
+use crate::service::signed::{AttemptWatch, SignedService, TokenFor};
 use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
+
+/// What has to be left of a token's life for it to be vended while AWS says no.
+const LEAST_STALE: Duration = Duration::from_secs(60);
+
 /// Vends users their Cognito token: the backend's half of developer authenticated identities. Cheap to clone.
 ///
 /// The user id comes from the app's own authentication, never from the request: whoever may choose it can be any user of the
@@ -48,8 +57,9 @@ use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
 /// # }
 /// ```
 ///
-/// Tokens are kept and vended again while enough of their life is left, concurrent vends to one user share a request, and the
-/// requests of this process stay under the account's quota. What an HTTP client may be told of a failure is an
+/// Tokens are kept and vended again while enough of their life is left, and asked for anew in the background from the half of it on;
+/// concurrent vends to one user share a request. The requests of this process stay under the account's quota, and no user can cause
+/// more than a few of them. While AWS says no, a kept token that has a minute left is vended. What an HTTP client may be told of a failure is an
 /// [`HttpRefusal`](crate::server::HttpRefusal).
 #[derive(Clone)]
 pub struct TokenVendor {
@@ -62,18 +72,43 @@ pub(super) struct VendorInner {
     pub(super) defaults: TokenOptions,
     pub(super) cache: TokenCache<VendedToken>,
     pub(super) min_remaining: Duration,
-    pub(super) bucket: Option<TokenBucket>,
+    pub(super) limit: Option<RequestLimit>,
+    pub(super) user_limit: Option<UserLimit>,
     pub(super) max_wait: Duration,
     pub(super) personal_user_ids: bool,
     pub(super) guest_claims: Option<GuestClaims>,
-    pub(super) denied: DenyList,
-    pub(super) ready: Mutex<Option<Expiry>>,
+    pub(super) store: SharedState,
+    pub(super) deny_list: Arc<DenyList>,
+    pub(super) dependents: Dependents,
+    pub(super) ready: AtomicBool,
+    pub(super) health: Mutex<VendorHealth>,
     pub(super) account_id: Option<String>,
     pub(super) settings: ServiceSettings,
     pub(super) app: SdkConfig,
     pub(super) clock: Clock,
     pub(super) started: Now,
     pub(super) timer: Timer,
+}
+
+/// How vending has gone lately: see [`TokenVendor::health`].
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct VendorHealth {
+    /// When AWS vended a token last, by the local clock.
+    pub last_success: Option<SystemTime>,
+    /// What kept AWS from vending one last, and when: not what was wrong with a user's own logins.
+    pub last_failure: Option<(SystemTime, Error)>,
+}
+
+impl VendorHealth {
+    /// Whether the last request succeeded, or none was made yet.
+    pub fn is_healthy(&self) -> bool {
+        match (&self.last_failure, self.last_success) {
+            (None, _) => true,
+            (Some((failed, _)), Some(succeeded)) => succeeded > *failed,
+            (Some(_), None) => false,
+        }
+    }
 }
 
 impl TokenVendor {
@@ -101,7 +136,7 @@ impl TokenVendor {
     /// Safe. A request that other callers wait for goes on; one that nobody waits for any more is dropped. The user may have
     /// got an identity by then, which the next vend finds.
     pub async fn vend(&self, user: &DeveloperUserId) -> Result<VendedToken, Error> {
-        self.inner.vend("vend", user, &self.inner.defaults, false, None).await
+        self.inner.vend(Vend::of("vend", user, &self.inner.defaults)).await
     }
 
     /// As [`vend`](Self::vend), with token duration, principal tags, or an expected identity.
@@ -114,18 +149,13 @@ impl TokenVendor {
     ///
     /// As [`vend`](Self::vend).
     pub async fn vend_with(&self, request: VendRequest) -> Result<VendedToken, Error> {
-        let VendRequest {
-            user,
-            duration,
-            tags,
-            expected,
-            fresh,
-        } = request;
-        let options = TokenOptions {
-            duration: duration.unwrap_or(self.inner.defaults.duration),
-            tags,
+        let options = self.inner.options(&request);
+        let vend = Vend {
+            fresh: request.fresh,
+            expected: request.expected.as_ref(),
+            ..Vend::of("vend", &request.user, &options)
         };
-        self.inner.vend("vend", &user, &options, fresh, expected.as_ref()).await
+        self.inner.vend(vend).await
     }
 
     /// AWS credentials for `user`, exchanged here, for backends that hand out credentials in place of tokens.
@@ -143,16 +173,18 @@ impl TokenVendor {
     pub async fn vend_credentials(&self, user: &DeveloperUserId) -> Result<VendedCredentials, Error> {
         const OPERATION: &str = "vend_credentials";
         let inner = &self.inner;
-        let vended = inner.vend(OPERATION, user, &inner.defaults, false, None).await?;
+        let admission = inner.deny_list.admit(user)?;
+        let ask = Vend::of(OPERATION, user, &inner.defaults);
+        let vended = inner.vend(ask).await?;
         let mut exchanged = inner.exchange(user, &vended).await;
         // The token may have been kept from before the identity was merged or deleted.
         if exchanged.as_ref().is_err_and(|refused| refused.remedy != Remedy::None) {
-            let vended = inner.vend(OPERATION, user, &inner.defaults, true, None).await?;
+            let vended = inner.vend(Vend { fresh: true, ..ask }).await?;
             exchanged = inner.exchange(user, &vended).await;
         }
         let exchanged = exchanged?;
-        // Whoever was denied meanwhile gets nothing.
-        inner.denied.check(user)?;
+        // Whoever was denied or forgotten meanwhile gets nothing.
+        admission.check()?;
         let now = inner.clock.now();
         let expiry = Expiry::received(now, exchanged.expiration, exchanged.server_date).system_time();
         Ok(VendedCredentials {
@@ -161,96 +193,37 @@ impl TokenVendor {
         })
     }
 
-    /// A ticket that lets `client` link the guest `guest` to a user later, by [`link_guest`](Self::link_guest).
-    ///
-    /// `client` is what this backend knows the caller by, e.g. the id of its session, and `guest` the guest that this session
-    /// has named when it began: keep the first and take no other. A ticket for whatever id a request names, at the moment of
-    /// the sign-in, would prove nothing. Send it over the same channel as the session, and not in a URL.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Configuration`] without [`guest_claims`](TokenVendorBuilder::guest_claims), or for an empty `client`;
-    /// [`ErrorKind::ClaimRefused`] for an identity of another region.
-    pub fn issue_guest_claim(&self, guest: &IdentityId, client: &str) -> Result<GuestTicket, Error> {
-        let inner = &self.inner;
-        inner
-            .guest_claims()?
-            .issue(inner.service.pool(), guest, client, inner.clock.now().system_time())
-    }
-
-    /// Makes a guest the user's identity, so that the guest's data become the user's, and vends a token for it.
-    ///
-    /// The claim is a ticket of [`issue_guest_claim`](Self::issue_guest_claim). It is used up by this call, unless that fails
-    /// for a passing reason. The identity is checked to be a guest before it is linked. The same user may link the same guest
-    /// again with another ticket.
-    ///
-    /// If the user has an identity already, the guest's data cannot become the user's by themselves: the answer is
-    /// [`ErrorKind::UserAlreadyRegistered`], or a token for that other identity with [`VendedToken::replaces`] saying so.
-    /// Nothing is merged here; [`vend`](Self::vend) gives the token for the identity that the user has.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::ClaimRefused`]: forged, expired, used, for another guest or client, or the identity is no guest.
-    /// [`ErrorKind::UserAlreadyRegistered`], [`ErrorKind::Conflict`]: see above. [`ErrorKind::IdentityNotFound`]: the guest is
-    /// gone. [`ErrorKind::NotAuthorized`]: another user was linked to the guest at the same moment. Else as
-    /// [`vend`](Self::vend).
-    ///
-    /// # Cancel safety
-    ///
-    /// Not safe: the claim is used up, and the guest may have been linked.
-    pub async fn link_guest(&self, user: &DeveloperUserId, claim: GuestClaim) -> Result<VendedToken, Error> {
-        let result = self.inner.link_guest(user, &claim).await;
-        audit::vend("link_guest", user, &self.inner.defaults, false, &result);
-        result
-    }
-
-    /// Links the accounts of public providers to `user`, who can sign in with them from then on, and vends a token.
-    ///
-    /// **This is a way to take over an account.** Whoever gets a token of *his own* Facebook account into the request of
-    /// *another* user, who is signed in here, can sign in as that user afterwards. So `logins` must come from a flow that this
-    /// user has started and that cannot be forged: a `state` bound to the session, checked, and a CSRF token on the request.
-    ///
-    /// An account that is linked to another identity merges the two, or is refused, as the service decides: compare
-    /// [`VendedToken::identity_id`] with the record of the user. At most 9 logins: the tenth is the user's own.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotAuthorized`]: a login was refused. [`ErrorKind::Conflict`]: the account is linked to another identity,
-    /// or the identity has another account of that provider. [`ErrorKind::Configuration`]: no logins, more than 9, or one under
-    /// the backend's own name. Else as [`vend`](Self::vend).
-    ///
-    /// # Cancel safety
-    ///
-    /// Not safe: the logins may have been linked.
-    pub async fn link_external(&self, user: &DeveloperUserId, logins: &Logins) -> Result<VendedToken, Error> {
-        let result = self.inner.link_external(user, logins).await;
-        audit::vend("link_external", user, &self.inner.defaults, false, &result);
-        result
-    }
-
-    /// Forgets the tokens that are kept for `user`, e.g. because the user's rights have changed. What was vended is not
-    /// revoked: no API does that.
+    /// Forgets what is kept of `user`, tokens here and credentials of [`UserCredentials`](crate::UserCredentials) on this vendor, e.g.
+    /// because the user's rights have changed. What was vended is not revoked: no API does that.
     pub fn evict(&self, user: &DeveloperUserId) {
         self.inner.cache.evict(user);
+        self.inner.dependents.evict(user);
+        Audit::of("evict").user(user).ended("ok");
     }
 
-    /// Refuses `user` from now on, in this process, with [`ErrorKind::Denied`], and forgets the tokens that are kept; a vend
-    /// on its way is refused, too.
+    /// Refuses `user` from now on, in this process, with [`ErrorKind::Denied`], and forgets what is kept. It reaches what stands on
+    /// this vendor, too: sessions of [`UserCredentials`](crate::UserCredentials) end at once. What is on its way is refused when it
+    /// arrives.
     ///
     /// What was vended before stays good: a token until it expires, its credentials up to an hour longer. The one way to end
     /// those is a policy on the role that denies by `aws:TokenIssueTime`.
     pub fn deny(&self, user: &DeveloperUserId) {
-        self.inner.denied.deny(user);
-        self.inner.cache.evict(user);
+        let inner = &self.inner;
+        inner.deny_list.deny(user);
+        inner.cache.evict(user);
+        inner.dependents.end(user, &deny_list::denied());
+        Audit::of("deny").user(user).ended("ok");
     }
 
-    /// Takes [`deny`](Self::deny) back.
+    /// Takes [`deny`](Self::deny) back. Sessions that were refused stay refused: ask for new ones.
     pub fn allow(&self, user: &DeveloperUserId) {
-        self.inner.denied.allow(user);
+        self.inner.deny_list.allow(user);
+        Audit::of("allow").user(user).ended("ok");
     }
 
-    /// Whether vending can work: the pool can be reached with the backend's credentials, and knows this backend by its name.
-    /// For a load balancer's probe: a success is remembered for a minute, a failure is not.
+    /// Whether the settings are right: the pool exists, the backend's credentials reach it, and it knows this backend by its name.
+    /// Once that was seen it stays so, and no further request is made. For the start of a process; whether AWS answers at this moment
+    /// is [`health`](Self::health).
     ///
     /// # Errors
     ///
@@ -262,15 +235,20 @@ impl TokenVendor {
     /// Safe: nothing is changed.
     pub async fn ready(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        let ready = || inner.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if ready().is_some_and(|until| !until.is_over(inner.clock.now())) {
+        if inner.ready.load(Ordering::Relaxed) {
             return Ok(());
         }
         let pool = inner.service.describe_pool().await?;
         doctor::provider_matches(&pool, inner.service.provider())
             .map_err(|message| Error::new(ErrorKind::Configuration, message))?;
-        *ready() = Some(Expiry::after(inner.clock.now(), Duration::from_secs(60)));
+        inner.ready.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// How vending has gone lately, by the requests that were made anyway: none is made for this. An instance whose requests fail
+    /// still vends what it has kept, and where AWS is down for one it is down for all: alert on it rather than taking instances out.
+    pub fn health(&self) -> VendorHealth {
+        self.inner.health().clone()
     }
 
     /// The least that the backend's role has to be allowed, as a JSON policy document: vending, [`ready`](Self::ready), and
@@ -296,6 +274,11 @@ impl TokenVendor {
                 actions: &["DescribeIdentity"],
                 on_pool: false,
             });
+            statements.push(Statement {
+                sid: "LinkGuestsAgain",
+                actions: &["LookupDeveloperIdentity"],
+                on_pool: true,
+            });
         }
         policy::document(self.identity_pool_id(), self.inner.account_id.as_deref(), &statements)
     }
@@ -311,51 +294,123 @@ impl TokenVendor {
     }
 }
 
+/// What a vend is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Vend<'a> {
+    operation: &'static str,
+    user: &'a DeveloperUserId,
+    options: &'a TokenOptions,
+    /// A kept token will not do.
+    fresh: bool,
+    expected: Option<&'a IdentityId>,
+}
+
+impl<'a> Vend<'a> {
+    pub(super) fn of(operation: &'static str, user: &'a DeveloperUserId, options: &'a TokenOptions) -> Self {
+        Self {
+            operation,
+            user,
+            options,
+            fresh: false,
+            expected: None,
+        }
+    }
+}
+
+/// What the service is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) user: &'a DeveloperUserId,
+    pub(super) options: &'a TokenOptions,
+    pub(super) identity_id: Option<&'a IdentityId>,
+    pub(super) external: Option<&'a Logins>,
+    pub(super) lane: Lane,
+    pub(super) patience: Duration,
+}
+
 impl VendorInner {
-    async fn vend(
-        self: &Arc<Self>,
-        operation: &'static str,
-        user: &DeveloperUserId,
-        options: &TokenOptions,
-        fresh: bool,
-        expected: Option<&IdentityId>,
-    ) -> Result<VendedToken, Error> {
+    async fn vend(self: &Arc<Self>, vend: Vend<'_>) -> Result<VendedToken, Error> {
+        let Vend { user, options, .. } = vend;
+        let audit = Audit::of(vend.operation).user(user).options(options);
         let kept = match self.admit(user) {
-            Ok(()) if fresh || self.cache.is_off() => Ok(None),
-            Ok(()) => Ok(self.cache.get(user, options, self.clock.now())),
-            Err(error) => Err(error),
+            Ok(()) if vend.fresh || self.cache.is_off() => None,
+            Ok(()) => self.cache.get(user, options, self.clock.now()),
+            Err(error) => {
+                audit.failed(&error);
+                return Err(error);
+            }
         };
-        let (cached, result) = match kept {
-            Ok(Some(vended)) => (true, Ok(vended)),
-            Ok(None) => (false, self.vend_anew(user, options, fresh).await),
-            Err(error) => (false, Err(error)),
+        if let Some((vended, is_due)) = kept {
+            if is_due {
+                self.refresh_ahead(user, options);
+            }
+            let result = Ok(vended.expected(vend.expected));
+            audit.vended(TokenSource::Cached, &result);
+            return result;
+        }
+        let audit = audit.begin();
+        let (source, result) = match self.vend_anew(vend).await {
+            Ok((source, vended)) => (source, Ok(vended.expected(vend.expected))),
+            Err(error) => (TokenSource::Asked, Err(error)),
         };
-        let result = result.map(|vended| vended.expected(expected));
-        audit::vend(operation, user, options, cached, &result);
+        audit.vended(source, &result);
         result
     }
 
-    async fn vend_anew(
-        self: &Arc<Self>,
-        user: &DeveloperUserId,
-        options: &TokenOptions,
-        fresh: bool,
-    ) -> Result<VendedToken, Error> {
+    async fn vend_anew(self: &Arc<Self>, vend: Vend<'_>) -> Result<(TokenSource, VendedToken), Error> {
+        let Vend { user, options, .. } = vend;
+        let admission = self.deny_list.admit(user)?;
         let vended = if self.cache.is_off() {
-            self.ask(user, options, None, None).await
+            match self.check_user_limit(user) {
+                Ok(()) => self.ask(&admission, self.interactive(user, options)).await,
+                Err(error) => Err(error),
+            }
         } else {
-            let start = |flight| {
-                let (inner, user, options) = (Arc::clone(self), user.clone(), options.clone());
-                async move { inner.fly(user, options, flight).await }.boxed()
-            };
-            match self.cache.join(user, options, fresh, self.clock.now(), start) {
+            let start = |flight| self.flight(user, options, flight, Lane::Interactive);
+            match self.cache.join(user, options, vend.fresh, self.clock.now(), start) {
                 Lookup::Value(vended) => Ok(vended),
                 Lookup::Flight(flight) => flight.await,
             }
         };
-        // Whoever was denied meanwhile gets nothing.
-        self.denied.check(user)?;
+        let vended = match vended {
+            Ok(vended) => Ok((TokenSource::Asked, vended)),
+            // What is still good serves while AWS, or our own limit, says no.
+            Err(error) if !vend.fresh && error.is_retryable() => self
+                .cache
+                .stale(user, options, self.clock.now())
+                .map(|vended| (TokenSource::Stale, vended))
+                .ok_or(error),
+            Err(error) => Err(error),
+        };
+        // Whoever was denied or forgotten meanwhile gets nothing.
+        admission.check()?;
         vended
+    }
+
+    /// Asks for a token that will soon be needed, with nobody waiting for it: if there is a runtime to do it on.
+    fn refresh_ahead(self: &Arc<Self>, user: &DeveloperUserId, options: &TokenOptions) {
+        #[cfg(feature = "rt-tokio")]
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let start = |flight| self.flight(user, options, flight, Lane::Background);
+            if let Some(flight) = self.cache.begin_ahead(user, options, self.clock.now(), start) {
+                let (user, options) = (user.clone(), options.clone());
+                drop(runtime.spawn(async move {
+                    let audit = Audit::of("refresh_ahead").user(&user).options(&options).begin();
+                    audit.vended(TokenSource::Asked, &flight.await);
+                }));
+            }
+        }
+    }
+
+    fn flight(
+        self: &Arc<Self>,
+        user: &DeveloperUserId,
+        options: &TokenOptions,
+        flight: FlightId,
+        lane: Lane,
+    ) -> BoxFuture<'static, Result<VendedToken, Error>> {
+        let (inner, user, options) = (Arc::clone(self), user.clone(), options.clone());
+        async move { inner.fly(user, options, flight, lane).await }.boxed()
     }
 
     async fn fly(
@@ -363,10 +418,20 @@ impl VendorInner {
         user: DeveloperUserId,
         options: TokenOptions,
         flight: FlightId,
+        lane: Lane,
     ) -> Result<VendedToken, Error> {
-        let asked = AssertUnwindSafe(self.ask(&user, &options, None, None))
-            .catch_unwind()
-            .await;
+        let ask = async {
+            let admission = self.deny_list.admit(&user)?;
+            if lane == Lane::Interactive {
+                self.check_user_limit(&user)?;
+            }
+            let ask = Ask {
+                lane,
+                ..self.interactive(&user, &options)
+            };
+            self.ask(&admission, ask).await
+        };
+        let asked = AssertUnwindSafe(ask).catch_unwind().await;
         let result = asked.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Panicked,
@@ -375,131 +440,97 @@ impl VendorInner {
         });
         let kept = result.as_ref().ok().map(|vended| {
             let life = vended.life();
+            let after = |life| Expiry::after(self.clock.now(), life);
             let serves = life.saturating_sub(self.min_remaining.min(life / 2));
-            (vended.clone(), Expiry::after(self.clock.now(), serves))
+            let kept = KeptFor {
+                ahead: after((life / 2).min(serves)),
+                serves: after(serves),
+                usable: after(life.saturating_sub(LEAST_STALE)),
+            };
+            (vended.clone(), kept)
         });
-        self.cache.land(&user, flight, kept);
+        self.cache.land(&user, &options, flight, kept);
         result
     }
 
-    /// `GetOpenIdTokenForDeveloperIdentity`, when it is this request's turn.
-    async fn ask(
-        &self,
-        user: &DeveloperUserId,
-        options: &TokenOptions,
-        identity_id: Option<&IdentityId>,
-        external: Option<&Logins>,
-    ) -> Result<VendedToken, Error> {
-        self.wait_for_turn(self.max_wait).await?;
-        self.ask_now(user, options, identity_id, external).await
-    }
-
-    pub(super) async fn ask_now(
-        &self,
-        user: &DeveloperUserId,
-        options: &TokenOptions,
-        identity_id: Option<&IdentityId>,
-        external: Option<&Logins>,
-    ) -> Result<VendedToken, Error> {
-        let ask = TokenFor {
+    fn interactive<'a>(&self, user: &'a DeveloperUserId, options: &'a TokenOptions) -> Ask<'a> {
+        Ask {
             user,
-            identity_id,
-            external,
-            tags: options.tags.pairs(),
-            duration: options.duration,
-        };
-        let answer = self
-            .service
-            .developer_token(ask)
-            .await
-            .map_err(|error| match error.kind() {
-                // The service does not say when.
-                ErrorKind::Throttled if error.retry_after().is_none() => {
-                    error.with_retry_after(Some(Duration::from_secs(1)))
-                }
-                _ => error,
-            })?;
-        Ok(VendedToken::new(
-            answer,
-            options.duration,
-            self.clock.now().system_time(),
-        ))
-    }
-
-    pub(super) async fn wait_for_turn(&self, patience: Duration) -> Result<(), Error> {
-        let Some(bucket) = &self.bucket else { return Ok(()) };
-        let retry_after = match bucket.take(self.clock.now().since(self.started), patience) {
-            Ok(Duration::ZERO) => return Ok(()),
-            Ok(wait) => match self.timer.after(wait) {
-                Some(sleep) => {
-                    sleep.await;
-                    return Ok(());
-                }
-                None => wait,
-            },
-            Err(retry_after) => retry_after,
-        };
-        Err(Error::new(
-            ErrorKind::Throttled,
-            "this process is at its limit of requests per second",
-        )
-        .with_retry_after(Some(retry_after))
-        .with_hint(
-            "raise `requests_per_second` if the account's quota for GetOpenIdTokenForDeveloperIdentity allows it",
-        ))
-    }
-
-    async fn link_guest(&self, user: &DeveloperUserId, claim: &GuestClaim) -> Result<VendedToken, Error> {
-        self.admit(user)?;
-        let claims = self.guest_claims()?;
-        let redeemed = claims
-            .redeem(self.service.pool(), claim, self.clock.now().system_time())
-            .await?;
-        let linked = self.link_redeemed(user, &claim.guest).await;
-        if linked.as_ref().is_err_and(Error::is_retryable) {
-            claims.release(redeemed).await;
+            options,
+            identity_id: None,
+            external: None,
+            lane: Lane::Interactive,
+            patience: self.max_wait,
         }
-        self.cache.evict(user);
-        self.denied.check(user)?;
-        linked.map(|vended| vended.expected(Some(&claim.guest)))
     }
 
-    async fn link_redeemed(&self, user: &DeveloperUserId, guest: &IdentityId) -> Result<VendedToken, Error> {
-        let logins = self.service.describe(guest).await?.logins;
-        if logins.is_empty() {
-            return self.ask(user, &self.defaults, Some(guest), None).await;
-        }
-        // No guest any more: unless it is this very user's, from an attempt whose answer was lost, it stays what it is.
-        if logins.iter().any(|login| login == self.service.provider().as_str()) {
-            let vended = self.ask(user, &self.defaults, None, None).await?;
-            if vended.identity_id() == guest {
-                return Ok(vended);
+    /// `GetOpenIdTokenForDeveloperIdentity`, when it is this request's turn and if the user may still be served then.
+    pub(super) async fn ask(&self, admission: &Admission, ask: Ask<'_>) -> Result<VendedToken, Error> {
+        let turn = match &self.limit {
+            Some(limit) => limit.turn(ask.lane, ask.patience).await?,
+            None => Turn::unlimited(),
+        };
+        admission.send()?;
+        turn.used();
+        let request = TokenFor {
+            user: ask.user,
+            identity_id: ask.identity_id,
+            external: ask.external,
+            tags: ask.options.tags.pairs(),
+            duration: ask.options.duration,
+        };
+        let watch = self
+            .limit
+            .as_ref()
+            .map(|limit| Arc::new(limit.clone()) as Arc<dyn AttemptWatch>);
+        let answer = self.service.developer_token(request, watch).await;
+        let landed = match &answer {
+            // It may have arrived all the same, or may still.
+            Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Transport) => admission.lost(),
+            _ => admission.answered(),
+        };
+        self.note(&answer);
+        landed?;
+        let answer = answer.map_err(|error| match error.kind() {
+            // The service does not say when.
+            ErrorKind::Throttled if error.retry_after().is_none() => {
+                error.with_retry_after(Some(Duration::from_secs(1)))
+            }
+            _ => error,
+        })?;
+        let now = self.clock.now().system_time();
+        Ok(VendedToken::new(answer, ask.options.duration, now))
+    }
+
+    fn note<T>(&self, answer: &Result<T, Error>) {
+        let now = self.clock.now().system_time();
+        match answer {
+            Ok(_) => self.health().last_success = Some(now),
+            Err(error) => {
+                let users_own = match error.kind() {
+                    ErrorKind::NotAuthorized => error.code() == Some("NotAuthorizedException"),
+                    ErrorKind::UserAlreadyRegistered | ErrorKind::Conflict | ErrorKind::IdentityNotFound => true,
+                    ErrorKind::Configuration => error.code().is_some(),
+                    _ => false,
+                };
+                if !users_own {
+                    self.health().last_failure = Some((now, error.clone()));
+                }
             }
         }
-        Err(guest_link::refused("is for an identity that is no guest"))
     }
 
-    async fn link_external(&self, user: &DeveloperUserId, logins: &Logins) -> Result<VendedToken, Error> {
-        self.admit(user)?;
-        let refused = |message: &str| Err(Error::new(ErrorKind::Configuration, message));
-        if logins.is_empty() {
-            return refused("no login to link");
-        }
-        if logins.len() > 9 {
-            return refused(
-                "more than 9 logins to link: an identity has at most 10, and the user's own is one of them",
-            );
-        }
-        if logins.providers().any(|name| name == self.service.provider().as_str()) {
-            return refused("an external login cannot have the name of the developer provider");
-        }
-        let linked = self.ask(user, &self.defaults, None, Some(logins)).await;
-        self.cache.evict(user);
-        self.denied.check(user)?;
-        linked
+    fn health(&self) -> MutexGuard<'_, VendorHealth> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn check_user_limit(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        let now = || self.clock.now().since(self.started);
+        self.user_limit.as_ref().map_or(Ok(()), |limit| limit.take(user, now()))
     }
 
     async fn exchange(&self, user: &DeveloperUserId, vended: &VendedToken) -> Result<Exchanged, Refused> {
+        let audit = Audit::of("exchange").user(user).identity(vended.identity_id());
         let token = vended.identity().token().clone();
         let own_host = token
             .unverified_claims()
@@ -507,25 +538,24 @@ impl VendorInner {
         let issuer_host = own_host.unwrap_or_else(|| self.service.pool().issuer_host());
         let proof = Proof::Developer { issuer_host, token };
         let exchanged = self.exchange.get_credentials(vended.identity_id(), &proof, None).await;
-        let outcome = exchanged.as_ref().map(drop).map_err(|refused| refused.error.clone());
-        audit::change("exchange", Some(user), Some(vended.identity_id()), &outcome);
+        audit.end(&exchanged.as_ref().map(drop).map_err(|refused| refused.error.clone()));
         exchanged
     }
 
+    pub(super) fn options(&self, request: &VendRequest) -> TokenOptions {
+        TokenOptions {
+            duration: request.duration.unwrap_or(self.defaults.duration),
+            tags: request.tags.clone(),
+        }
+    }
+
     pub(super) fn admit(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        self.denied.check(user)?;
+        self.deny_list.check(user)?;
         if self.personal_user_ids {
             Ok(())
         } else {
             user_ids::refuse_personal(user)
         }
-    }
-
-    fn guest_claims(&self) -> Result<&GuestClaims, Error> {
-        self.guest_claims.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "linking guests is not enabled on this vendor")
-                .with_hint("call `.guest_claims(GuestClaims::hmac_sha256(key)?)` on its builder")
-        })
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use self::keys::KeySet;
+use super::audit;
 use crate::clock::Clock;
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
@@ -238,6 +239,14 @@ impl TokenVerifier {
     ///
     /// Safe. Keys that other callers wait for are fetched on.
     pub async fn verify(&self, token: &str) -> Result<VerifiedToken, Error> {
+        let verified = self.check(token).await;
+        if let Err(error) = &verified {
+            audit::refused_token(error);
+        }
+        verified
+    }
+
+    async fn check(&self, token: &str) -> Result<VerifiedToken, Error> {
         let inner = &*self.inner;
         if check_token(token).is_err() {
             return Err(refused(CauseKind::WrongTokenKind, "it is not a token"));

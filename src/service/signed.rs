@@ -1,20 +1,33 @@
 //! The operations that Cognito takes from a backend alone: signed with the app's own AWS credentials.
 
 use std::error::Error as StdError;
-use std::time::SystemTime;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cognitoidentity::Client;
 use aws_sdk_cognitoidentity::config::IdentityCache;
 use aws_sdk_cognitoidentity::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_cognitoidentity::operation::get_open_id_token_for_developer_identity::GetOpenIdTokenForDeveloperIdentityError;
 use aws_sdk_cognitoidentity::types::IdentityDescription as Described;
 use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::retries::RequestAttempts;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
 
 use super::facts::Facts;
 use super::{ServiceSettings, checked_identity, present, refused, time_source};
+use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
@@ -23,10 +36,24 @@ use crate::token::{OpenIdToken, TokenDuration};
 /// What the service takes and gives at most in one page (`QueryLimit`), and deletes at most in one call.
 pub(crate) const PAGE: usize = 60;
 
+/// Credentials that AWS refused are dropped no more often than this.
+const DROP_EVERY: Duration = Duration::from_secs(30);
+
+/// The codes by which AWS throttles.
+const THROTTLED: [&str; 4] = [
+    "TooManyRequestsException",
+    "ThrottlingException",
+    "Throttling",
+    "LimitExceededException",
+];
+
 /// The signed operations on one identity pool.
 #[derive(Debug, Clone)]
 pub(crate) struct SignedService {
-    client: Client,
+    client: Arc<ArcSwap<Client>>,
+    /// When credentials that AWS refused were dropped last.
+    dropped: Arc<Mutex<Option<Now>>>,
+    clock: Clock,
     pool: IdentityPoolId,
     provider: DeveloperProviderName,
     time_source: SharedTimeSource,
@@ -100,7 +127,9 @@ impl SignedService {
             None => config.set_identity_cache(IdentityCache::lazy().build()),
         };
         Ok(Self {
-            client: Client::from_conf(config.build()),
+            client: Arc::new(ArcSwap::from_pointee(Client::from_conf(config.build()))),
+            dropped: Arc::default(),
+            clock: Clock::new(time_source(Some(app))),
             pool,
             provider,
             time_source: time_source(Some(app)),
@@ -115,12 +144,59 @@ impl SignedService {
         &self.provider
     }
 
-    /// `GetOpenIdTokenForDeveloperIdentity`.
-    pub(crate) async fn developer_token(&self, ask: TokenFor<'_>) -> Result<DeveloperToken, Error> {
+    fn client(&self) -> Client {
+        self.client.load().as_ref().clone()
+    }
+
+    /// AWS has refused the credentials themselves. They may have been rotated, and would be kept until they expire: the next request
+    /// loads new ones. At most every 30 s, so that credentials that are simply wrong are not loaded for each request.
+    fn drop_credentials(&self) -> bool {
+        let now = self.clock.now();
+        {
+            let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+            if dropped.is_some_and(|at| now.since(at) < DROP_EVERY) {
+                return false;
+            }
+            *dropped = Some(now);
+        }
+        let config = self.client.load().config().to_builder();
+        let config = config.identity_cache(IdentityCache::lazy().build());
+        self.client.store(Arc::new(Client::from_conf(config.build())));
+        tracing::warn!("AWS refused the backend's credentials: they are loaded anew");
+        true
+    }
+
+    /// `GetOpenIdTokenForDeveloperIdentity`. A request whose credentials were refused is made once more with new ones.
+    pub(crate) async fn developer_token(
+        &self,
+        ask: TokenFor<'_>,
+        watch: Option<Arc<dyn AttemptWatch>>,
+    ) -> Result<DeveloperToken, Error> {
+        let used = self.client.load_full();
+        let first = self.ask_for_token(&used, ask, watch.clone()).await;
+        if !first.as_ref().is_err_and(are_credentials_refused) {
+            return first;
+        }
+        // Another request may have had them replaced by now.
+        let current = self.client.load_full();
+        if Arc::ptr_eq(&used, &current) {
+            return first;
+        }
+        if let Some(watch) = &watch {
+            watch.repeated();
+        }
+        self.ask_for_token(&current, ask, watch).await
+    }
+
+    async fn ask_for_token(
+        &self,
+        client: &Client,
+        ask: TokenFor<'_>,
+        watch: Option<Arc<dyn AttemptWatch>>,
+    ) -> Result<DeveloperToken, Error> {
         const OPERATION: &str = "GetOpenIdTokenForDeveloperIdentity";
         let external = || ask.external.into_iter().flat_map(Logins::iter);
-        let mut request = self
-            .client
+        let mut request = client
             .get_open_id_token_for_developer_identity()
             .identity_pool_id(self.pool.as_str())
             .set_identity_id(ask.identity_id.map(|id| id.as_str().to_owned()))
@@ -135,6 +211,7 @@ impl SignedService {
         }
         let facts = || Facts::new(external(), ask.identity_id, self.time_source.now());
         // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
+        let request = request.customize().interceptor(CountAttempts(watch));
         let output = Box::pin(request.send())
             .await
             .map_err(|error| self.refused(OPERATION, &error, facts()))?;
@@ -162,7 +239,7 @@ impl SignedService {
     pub(crate) async fn identity_of(&self, user: &DeveloperUserId) -> Result<Option<IdentityId>, Error> {
         const OPERATION: &str = "LookupDeveloperIdentity";
         let request = self
-            .client
+            .client()
             .lookup_developer_identity()
             .identity_pool_id(self.pool.as_str());
         match request
@@ -185,7 +262,7 @@ impl SignedService {
     ) -> Result<Option<(Vec<DeveloperUserId>, Option<String>)>, Error> {
         const OPERATION: &str = "LookupDeveloperIdentity";
         let request = self
-            .client
+            .client()
             .lookup_developer_identity()
             .identity_pool_id(self.pool.as_str());
         let request = request
@@ -209,7 +286,7 @@ impl SignedService {
     pub(crate) async fn is_linked(&self, user: &DeveloperUserId, identity_id: &IdentityId) -> Result<bool, Error> {
         const OPERATION: &str = "LookupDeveloperIdentity";
         let request = self
-            .client
+            .client()
             .lookup_developer_identity()
             .identity_pool_id(self.pool.as_str());
         let request = request
@@ -226,7 +303,7 @@ impl SignedService {
     pub(crate) async fn merge(&self, from: &DeveloperUserId, into: &DeveloperUserId) -> Result<IdentityId, Error> {
         const OPERATION: &str = "MergeDeveloperIdentities";
         let request = self
-            .client
+            .client()
             .merge_developer_identities()
             .identity_pool_id(self.pool.as_str());
         let request = request.developer_provider_name(self.provider.as_str());
@@ -243,7 +320,7 @@ impl SignedService {
     /// `UnlinkDeveloperIdentity`.
     pub(crate) async fn unlink_user(&self, user: &DeveloperUserId, identity_id: &IdentityId) -> Result<(), Error> {
         let request = self
-            .client
+            .client()
             .unlink_developer_identity()
             .identity_pool_id(self.pool.as_str());
         let request = request.developer_provider_name(self.provider.as_str());
@@ -262,7 +339,7 @@ impl SignedService {
         proof: &Logins,
         remove: &[String],
     ) -> Result<(), Error> {
-        let mut request = self.client.unlink_identity().identity_id(identity_id.as_str());
+        let mut request = self.client().unlink_identity().identity_id(identity_id.as_str());
         for (provider, token) in proof.iter() {
             request = request.logins(provider, token.expose_secret());
         }
@@ -276,7 +353,7 @@ impl SignedService {
     pub(crate) async fn describe(&self, identity_id: &IdentityId) -> Result<IdentityRow, Error> {
         const OPERATION: &str = "DescribeIdentity";
         let sent = self
-            .client
+            .client()
             .describe_identity()
             .identity_id(identity_id.as_str())
             .send()
@@ -297,7 +374,7 @@ impl SignedService {
         const OPERATION: &str = "DeleteIdentities";
         let ids = identities.iter().map(|id| id.as_str().to_owned()).collect();
         let sent = self
-            .client
+            .client()
             .delete_identities()
             .set_identity_ids_to_delete(Some(ids))
             .send()
@@ -325,7 +402,7 @@ impl SignedService {
     ) -> Result<(Vec<IdentityRow>, Option<String>), Error> {
         const OPERATION: &str = "ListIdentities";
         let request = self
-            .client
+            .client()
             .list_identities()
             .identity_pool_id(self.pool.as_str())
             .max_results(i32::from(max));
@@ -345,7 +422,7 @@ impl SignedService {
     /// `DescribeIdentityPool`.
     pub(crate) async fn describe_pool(&self) -> Result<PoolRow, Error> {
         let sent = self
-            .client
+            .client()
             .describe_identity_pool()
             .identity_pool_id(self.pool.as_str())
             .send()
@@ -369,7 +446,7 @@ impl SignedService {
     /// `GetIdentityPoolRoles`.
     pub(crate) async fn pool_roles(&self) -> Result<RolesRow, Error> {
         let sent = self
-            .client
+            .client()
             .get_identity_pool_roles()
             .identity_pool_id(self.pool.as_str())
             .send()
@@ -395,10 +472,79 @@ impl SignedService {
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
-        match failed_credentials(error) {
-            Some(credentials) => no_credentials(operation, credentials),
-            None => refused(&self.pool, operation, error, facts).into(),
+        if let Some(credentials) = failed_credentials(error) {
+            return no_credentials(operation, credentials);
         }
+        let error = refused(&self.pool, operation, error, facts).into();
+        if are_credentials_refused(&error) {
+            self.drop_credentials();
+        }
+        error
+    }
+}
+
+/// Whether AWS has refused the credentials that signed a request, as opposed to what they may do.
+fn are_credentials_refused(error: &Error) -> bool {
+    const CODES: [&str; 5] = [
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "ExpiredTokenException",
+        "ExpiredToken",
+    ];
+    error.code().is_some_and(|code| CODES.contains(&code))
+}
+
+/// Is told what the SDK does with a request on its own: a limit of requests has to count it.
+pub(crate) trait AttemptWatch: Send + Sync {
+    /// The request is sent once more.
+    fn repeated(&self);
+
+    /// An attempt was throttled.
+    fn throttled(&self);
+}
+
+struct CountAttempts(Option<Arc<dyn AttemptWatch>>);
+
+#[dyn_dispatch_hint]
+impl Intercept for CountAttempts {
+    fn name(&self) -> &'static str {
+        "CognitoVendorAttempts"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let attempts = config.load::<RequestAttempts>().map_or(1, RequestAttempts::attempts);
+        if let Some(watch) = self.0.as_ref().filter(|_| attempts > 1) {
+            watch.repeated();
+        }
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let (Some(watch), Some(Err(error))) = (&self.0, context.output_or_error())
+            && let Some(error) = error.as_operation_error()
+            && let Some(error) = error.downcast_ref::<GetOpenIdTokenForDeveloperIdentityError>()
+            && error.code().is_some_and(|code| THROTTLED.contains(&code))
+        {
+            watch.throttled();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for CountAttempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CountAttempts")
     }
 }
 

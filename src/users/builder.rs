@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::EntryContext;
+use super::entry::{Closing, EntryContext};
 use super::metrics::Counters;
 use super::refresher::Refresher;
 use super::table::Table;
@@ -115,20 +115,22 @@ impl UserCredentialsBuilder {
             .reaching(settings, app)
             .flow(self.flow.clone())
             .refresh_policy(policy);
-        Ok(UserCredentials {
-            inner: Arc::new(UsersInner {
-                flow: self.flow,
-                table: Table::new(self.capacity),
-                refresher: Refresher::new(),
-                time_to_idle: self.time_to_idle,
-                recent_use: self.recent_use,
-                shared: Arc::new(EntryContext {
-                    sessions: UserSessions::new(provider)?,
-                    vendor: self.vendor,
-                    counters: Counters::default(),
-                    max_wait: self.max_wait,
-                }),
+        let inner = Arc::new(UsersInner {
+            flow: self.flow,
+            table: Table::new(self.capacity),
+            refresher: Refresher::new(),
+            time_to_idle: self.time_to_idle,
+            recent_use: self.recent_use,
+            shared: Arc::new(EntryContext {
+                sessions: UserSessions::new(provider)?,
+                vendor: self.vendor,
+                counters: Counters::default(),
+                max_wait: self.max_wait,
+                closing: Closing::default(),
             }),
-        })
+        });
+        let weak = Arc::downgrade(&inner);
+        inner.shared.vendor.register(weak);
+        Ok(UserCredentials { inner })
     }
 }

@@ -64,7 +64,7 @@ impl Refresher {
             // If the runtime drops the task, this goes with it, and another one can be started.
             let _mark = mark;
             sleep.sleep(ROUND).await;
-            while let Some(plan) = inner.upgrade().map(|inner| inner.plan()) {
+            while let Some(plan) = inner.upgrade().and_then(|inner| inner.plan()) {
                 if plan.due.is_empty() {
                     sleep.sleep(ROUND).await;
                 }
@@ -93,8 +93,11 @@ impl Refresher {
 }
 
 impl UsersInner {
-    /// Drops who is idle, and decides whom to refresh in this round.
-    fn plan(&self) -> RefreshPlan {
+    /// Drops who is idle, and decides whom to refresh in this round. `None` once everything is closed.
+    fn plan(&self) -> Option<RefreshPlan> {
+        if self.shared.closing.is_closed() {
+            return None;
+        }
         let now = self.shared.sessions.clock().wall_millis();
         let before = |duration: Duration| now.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
         let recent = before(self.recent_use);
@@ -117,10 +120,10 @@ impl UsersInner {
             due.iter().map(|(remaining, _)| *remaining),
         );
         due.truncate(count);
-        RefreshPlan {
+        Some(RefreshPlan {
             pause: ROUND / u32::try_from(due.len().max(1)).unwrap_or(u32::MAX),
             due: due.into_iter().map(|(_, credentials)| credentials).collect(),
-        }
+        })
     }
 }
 

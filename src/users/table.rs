@@ -1,9 +1,8 @@
 //! Who is kept: sessions by user, in shards, with the least recently used dropped for others.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hashbrown::HashTable;
 
@@ -11,6 +10,7 @@ use super::entry::UserEntry;
 use super::options::UserOptions;
 use crate::client::Session;
 use crate::client::user_sessions::{UserSessionCredentials, WeakSession};
+use crate::error::Error;
 use crate::ids::DeveloperUserId;
 
 const SHARDS: usize = 64;
@@ -27,8 +27,7 @@ pub(super) struct Table {
 #[derive(Default)]
 struct Shard {
     records: HashTable<Record>,
-    denied: HashSet<DeveloperUserId>,
-    /// Sessions that were dropped while somebody held them: they go on, but can be denied.
+    /// What was dropped while somebody held the session, or an exchange was out: it goes on, but can be ended.
     detached: Vec<DetachedSession>,
     /// Orders what happens within a millisecond.
     sequence: u64,
@@ -39,6 +38,8 @@ struct Shard {
 
 /// What is kept of one session. The session itself is let go soon after nobody else has it, and made anew for the next.
 struct Record {
+    /// Of user and options.
+    hash: u64,
     user: Arc<UserEntry>,
     credentials: UserSessionCredentials,
     session: Option<Session>,
@@ -47,14 +48,14 @@ struct Record {
 }
 
 struct DetachedSession {
-    user: Arc<UserEntry>,
-    session: WeakSession,
+    user: Weak<UserEntry>,
+    session: Option<WeakSession>,
 }
 
 pub(super) enum Lookup {
     Kept(Session),
     Made(Session),
-    Denied,
+    Refused(Error),
 }
 
 /// A session as the refresher sees it.
@@ -78,23 +79,47 @@ impl Shard {
 
     fn drop_record(&mut self, record: Record) {
         self.evictions += 1;
-        if let Some(session) = record.session.filter(Session::is_shared) {
-            if self.detached.len().is_power_of_two() {
-                self.detached.retain(|session| session.session.is_held());
-            }
-            self.detached.push(DetachedSession {
-                user: record.user,
-                session: session.downgrade(),
-            });
+        let session = record
+            .session
+            .filter(Session::is_shared)
+            .map(|session| session.downgrade());
+        drop(record.credentials);
+        // Nobody else has it: no session, no exchange.
+        if session.is_none() && Arc::strong_count(&record.user) == 1 {
+            return;
         }
+        if self.detached.len().is_power_of_two() {
+            self.detached.retain(|detached| detached.user.strong_count() > 0);
+        }
+        self.detached.push(DetachedSession {
+            user: Arc::downgrade(&record.user),
+            session,
+        });
     }
 
-    fn take(&mut self, hash: u64, user: &DeveloperUserId) -> Vec<Record> {
-        let mut taken = Vec::new();
-        while let Ok(entry) = self.records.find_entry(hash, |record| record.user.user() == user) {
-            taken.push(entry.remove().0);
+    /// Ends what was taken from the table and what was detached before, where `theirs` says so: the sessions that somebody holds.
+    fn end(&mut self, taken: Vec<Record>, theirs: impl Fn(&UserEntry) -> bool) -> Vec<Session> {
+        for record in taken {
+            record.user.end();
+            self.drop_record(record);
         }
-        taken
+        let mut held = Vec::new();
+        self.detached.retain(|detached| {
+            let Some(user) = detached.user.upgrade() else {
+                return false;
+            };
+            if !theirs(&user) {
+                return true;
+            }
+            user.end();
+            held.extend(detached.session.as_ref().and_then(WeakSession::upgrade));
+            false
+        });
+        held
+    }
+
+    fn take(&mut self, user: &DeveloperUserId) -> Vec<Record> {
+        self.records.extract_if(|record| record.user.user() == user).collect()
     }
 }
 
@@ -120,11 +145,16 @@ impl Table {
         }
     }
 
-    fn hash(&self, user: &str) -> u64 {
-        self.hasher.hash_one(user)
+    fn hash(&self, user: &DeveloperUserId) -> u64 {
+        self.hasher.hash_one(user.as_str())
     }
 
-    /// The lowest bits choose the shard; the table within it takes the highest, and others.
+    /// However many variants a user has, each is found as fast as the first.
+    fn hash_with(&self, user: u64, options: Option<&UserOptions>) -> u64 {
+        options.map_or(user, |options| self.hasher.hash_one((user, options)))
+    }
+
+    /// By the user alone: all that is a user's is in one shard.
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         let at = hash.rotate_right(32) as usize % SHARDS;
         lock(&self.shards[at])
@@ -135,13 +165,16 @@ impl Table {
         user: &DeveloperUserId,
         options: Option<&UserOptions>,
         now: i64,
+        admit: impl FnOnce() -> Result<(), Error>,
         make: impl FnOnce() -> (Arc<UserEntry>, UserSessionCredentials),
         start: impl FnOnce(&UserSessionCredentials) -> Session,
     ) -> Lookup {
-        let hash = self.hash(user.as_str());
-        let mut shard = self.shard(hash);
-        if !shard.denied.is_empty() && shard.denied.contains(user) {
-            return Lookup::Denied;
+        let of_user = self.hash(user);
+        let hash = self.hash_with(of_user, options);
+        let mut shard = self.shard(of_user);
+        // Under the lock: whoever refuses the user first says so, and then ends what is here.
+        if let Err(error) = admit() {
+            return Lookup::Refused(error);
         }
         let used = shard.stamp(now);
         if let Some(record) = shard.records.find_mut(hash, |record| record.user.is(user, options)) {
@@ -153,14 +186,13 @@ impl Table {
         let (user, credentials) = make();
         let session = start(&credentials);
         let record = Record {
+            hash,
             user,
             credentials,
             session: Some(session.clone()),
             used,
         };
-        shard
-            .records
-            .insert_unique(hash, record, |record| self.hash(record.user.user().as_str()));
+        shard.records.insert_unique(hash, record, |record| record.hash);
         shard.misses += 1;
         drop(shard);
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -237,31 +269,30 @@ impl Table {
     }
 
     pub(super) fn evict(&self, user: &DeveloperUserId) {
-        let hash = self.hash(user.as_str());
-        let mut shard = self.shard(hash);
-        let taken = shard.take(hash, user);
+        let mut shard = self.shard(self.hash(user));
+        let taken = shard.take(user);
         self.len.fetch_sub(taken.len(), Ordering::Relaxed);
         taken.into_iter().for_each(|record| shard.drop_record(record));
     }
 
-    /// Notes that the user is denied, and answers all sessions that somebody holds.
-    pub(super) fn deny(&self, user: &DeveloperUserId) -> Vec<Session> {
-        let hash = self.hash(user.as_str());
-        let mut shard = self.shard(hash);
-        shard.denied.insert(user.clone());
-        let taken = shard.take(hash, user);
+    /// Drops a user for good: no exchange that is out lands any more. Answers all sessions that somebody holds.
+    pub(super) fn end(&self, user: &DeveloperUserId) -> Vec<Session> {
+        let mut shard = self.shard(self.hash(user));
+        let taken = shard.take(user);
         self.len.fetch_sub(taken.len(), Ordering::Relaxed);
-        taken.into_iter().for_each(|record| shard.drop_record(record));
-        let theirs = |session: &mut DetachedSession| session.user.user() == user;
-        shard
-            .detached
-            .extract_if(.., theirs)
-            .filter_map(|session| session.session.upgrade())
-            .collect()
+        shard.end(taken, |entry| entry.user() == user)
     }
 
-    pub(super) fn allow(&self, user: &DeveloperUserId) {
-        self.shard(self.hash(user.as_str())).denied.remove(user);
+    /// Drops everybody for good.
+    pub(super) fn end_all(&self) -> Vec<Session> {
+        let mut held = Vec::new();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let taken: Vec<_> = shard.records.drain().collect();
+            self.len.fetch_sub(taken.len(), Ordering::Relaxed);
+            held.extend(shard.end(taken, |_| true));
+        }
+        held
     }
 
     pub(super) fn len(&self) -> usize {

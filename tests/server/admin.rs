@@ -179,8 +179,14 @@ async fn what_could_not_be_deleted_is_in_the_report() {
 async fn a_forgetting_that_failed_before_the_end_can_be_repeated() {
     let stage = Stage::with(|builder| builder.deny("UnlinkDeveloperIdentity")).await;
     let identity = stage.vendor().vend(&user("alice")).await.unwrap().identity_id().clone();
-    let error = stage.admin().forget_user(&user("alice"), &[]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotAuthorized);
+    let report = stage.admin().forget_user(&user("alice"), &[]).await.unwrap();
+    assert!(!report.is_complete());
+    assert_eq!(report.failure.unwrap().kind(), ErrorKind::NotAuthorized);
+    assert_eq!(
+        (report.identity_id.as_ref(), report.unlinked.len()),
+        (Some(&identity), 0),
+        "it says which identity is left"
+    );
     assert_eq!(
         stage.admin().identity_of_user(&user("alice")).await.unwrap(),
         Some(identity)

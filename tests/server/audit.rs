@@ -54,7 +54,7 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
         .await
         .unwrap();
     let guest = stage.guest().await;
-    let ticket = vendor.issue_guest_claim(&guest, "s").unwrap();
+    let ticket = vendor.issue_guest_claim(&guest, "s").await.unwrap();
     vendor
         .link_guest(&user("alice"), GuestClaim::new(ticket.expose(), guest.clone(), "s"))
         .await
@@ -78,12 +78,12 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
         &[
             r#"user="alice""#,
             "duration=900",
-            "cached=false",
+            r#"source="asked""#,
             request_id,
             r#"outcome="ok""#,
         ],
-        &[r#"operation="link_guest""#, "outcome=UserAlreadyRegistered"],
-        &[r#"user="mallory""#, "outcome=Denied"],
+        &[r#"operation="link_guest""#, r#"outcome="UserAlreadyRegistered""#],
+        &[r#"user="mallory""#, r#"outcome="Denied""#],
         &[r#"operation="vend_credentials""#, r#"user="bob""#],
         &[r#"operation="exchange""#, r#"user="bob""#, r#"outcome="ok""#],
     ] {

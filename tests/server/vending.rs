@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use cognito_identity_pool::{
     CognitoCredentialsProvider, DeveloperIdentity, ErrorKind, Login, Logins, TokenVendor,
-    server::{GuestClaim, HttpRefusal, PrincipalTags, VendRequest},
+    server::{GuestClaim, HttpRefusal, PrincipalTags, RequestLimit, VendRequest},
     token::TokenDuration,
 };
 
@@ -161,7 +161,7 @@ async fn a_guest_becomes_the_user_and_keeps_its_id() {
     let stage = Stage::start().await;
     let vendor = stage.vendor();
     let guest = stage.guest().await;
-    let ticket = vendor.issue_guest_claim(&guest, "session-1").unwrap();
+    let ticket = vendor.issue_guest_claim(&guest, "session-1").await.unwrap();
     let claim = GuestClaim::new(ticket.expose(), guest.clone(), "session-1");
     let linked = vendor.link_guest(&user("alice"), claim).await.unwrap();
     assert_eq!((linked.identity_id(), linked.replaces()), (&guest, None));
@@ -176,7 +176,7 @@ async fn the_same_user_may_link_the_same_guest_again() {
     let vendor = stage.vendor();
     let guest = stage.guest().await;
     for _ in 0..2 {
-        let ticket = vendor.issue_guest_claim(&guest, "session-1").unwrap();
+        let ticket = vendor.issue_guest_claim(&guest, "session-1").await.unwrap();
         let claim = GuestClaim::new(ticket, guest.clone(), "session-1");
         assert_eq!(
             vendor.link_guest(&user("alice"), claim).await.unwrap().identity_id(),
@@ -191,7 +191,7 @@ async fn a_guest_of_a_user_who_has_an_identity_is_never_merged_here() {
     let vendor = stage.vendor();
     let own = vendor.vend(&user("alice")).await.unwrap();
     let guest = stage.guest().await;
-    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").unwrap(), guest.clone(), "s");
+    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");
     let error = vendor.link_guest(&user("alice"), claim).await.unwrap_err();
     assert_eq!(
         (error.kind(), HttpRefusal::from(&error).status()),
@@ -210,7 +210,7 @@ async fn a_guest_that_the_service_merges_is_reported_as_replaced() {
     let vendor = stage.vendor();
     let own = vendor.vend(&user("alice")).await.unwrap();
     let guest = stage.guest().await;
-    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").unwrap(), guest.clone(), "s");
+    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");
     let linked = vendor.link_guest(&user("alice"), claim).await.unwrap();
     assert_eq!(
         (linked.identity_id(), linked.replaces()),
@@ -243,11 +243,13 @@ async fn an_external_account_is_linked_and_signs_in_as_the_user() {
 #[tokio::test]
 async fn under_the_quota_the_service_never_has_to_refuse() {
     let stage = Stage::with(|builder| builder.throttling(true)).await;
-    // The clock stands still: whatever the vendor lets through falls into one second of the service's.
+    // The clock stands still: whatever the vendor lets through falls into one second of the service's. It lets half of its limit
+    // through at once, and the other half in the rest of the second.
     let vendor = stage
         .vendor_builder()
         .cache_capacity(0)
         .max_wait(Duration::ZERO)
+        .request_limit(RequestLimit::per_second(50.try_into().unwrap()).burst(25.try_into().unwrap()))
         .build()
         .unwrap();
     let vends = (0..60).map(|n| {
@@ -261,7 +263,7 @@ async fn under_the_quota_the_service_never_has_to_refuse() {
         .collect();
     assert_eq!(
         (refused.len(), stage.calls("GetOpenIdTokenForDeveloperIdentity")),
-        (10, 50)
+        (35, 25)
     );
     for error in refused {
         assert_eq!((error.kind(), error.code()), (ErrorKind::Throttled, None));
@@ -333,9 +335,13 @@ async fn ready_says_whether_the_pool_knows_this_backend() {
     vendor.ready().await.unwrap();
     vendor.ready().await.unwrap();
     assert_eq!(stage.calls("DescribeIdentityPool"), 1, "a success is remembered");
-    stage.clock.advance(Duration::from_secs(60));
+    stage.clock.advance(Duration::from_secs(86_400));
     vendor.ready().await.unwrap();
-    assert_eq!(stage.calls("DescribeIdentityPool"), 2);
+    assert_eq!(
+        stage.calls("DescribeIdentityPool"),
+        1,
+        "settings that are right stay so"
+    );
 
     let other = Stage::with(|builder| builder.developer_provider("login.other")).await;
     let error = other.vendor().ready().await.unwrap_err();
@@ -349,8 +355,9 @@ async fn the_policy_names_exactly_the_operations_that_are_called() {
     let google = stage.pool.oidc_issuer(Logins::GOOGLE).unwrap();
     let vendor = stage.vendor();
     let guest = stage.guest().await;
-    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").unwrap(), guest.clone(), "s");
+    let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");
     vendor.ready().await.unwrap();
+    vendor.link_guest(&user("alice"), claim.clone()).await.unwrap();
     vendor.link_guest(&user("alice"), claim).await.unwrap();
     vendor.vend(&user("alice")).await.unwrap();
     vendor
@@ -372,7 +379,7 @@ async fn without_guest_claims_the_policy_is_smaller_and_no_guest_is_linked() {
         .unwrap();
     assert!(!vendor.required_iam_policy().contains("DescribeIdentity\""));
     let guest = stage.guest().await;
-    let error = vendor.issue_guest_claim(&guest, "s").unwrap_err();
+    let error = vendor.issue_guest_claim(&guest, "s").await.unwrap_err();
     assert!(error.hint().unwrap().contains(".guest_claims("));
     let error = vendor
         .link_guest(&user("alice"), GuestClaim::new("ticket", guest, "s"))
