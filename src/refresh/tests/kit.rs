@@ -106,6 +106,7 @@ pub(crate) enum Fault {
     Reentered,
     Ended,
     ExpiredOnArrival,
+    TooShort(Duration, Duration),
 }
 
 impl Failure for Fault {
@@ -143,6 +144,10 @@ impl Failure for Fault {
 
     fn expired_on_arrival() -> Self {
         Self::ExpiredOnArrival
+    }
+
+    fn too_short(wanted: Duration, given: Duration) -> Self {
+        Self::TooShort(wanted, given)
     }
 }
 
@@ -273,7 +278,7 @@ impl Stage {
 
     pub(crate) fn with(policy: RefreshPolicy) -> Self {
         let (time, source) = (Time::new(), Source::default());
-        let cache = RefreshCache::new(policy.with_jitter(0.0), time.clock(), Some(time.sleep()), source.load());
+        let cache = RefreshCache::new(policy.with_random(0.0), time.clock(), Some(time.sleep()), source.load());
         Self { time, source, cache }
     }
 

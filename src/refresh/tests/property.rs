@@ -543,7 +543,7 @@ fn new_runtime() -> Runtime {
 
 fn new_cache(time: &Time, air: &Arc<Mutex<Air>>) -> RefreshCache<u64, Fault> {
     RefreshCache::new(
-        RefreshPolicy::default().with_jitter(0.0),
+        RefreshPolicy::default().with_random(0.0),
         time.clock(),
         Some(time.sleep()),
         source(air),
