@@ -109,8 +109,10 @@ impl Source {
     }
 
     fn provider(&self, config: &SdkConfig) -> Result<CognitoCredentialsProvider, Failure> {
+        // The lease is this program's: it knows whom it gives them to.
         Ok(CognitoCredentialsProvider::builder(self.pool.as_str())
             .configure(config)
+            .lease(None)
             .build()?)
     }
 

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_config::BehaviorVersion;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::{Args, ValueEnum};
 use cognito_identity_pool::server::{DeleteReport, IdentityDetails};
 use cognito_identity_pool::{DeveloperUserId, IdentityAdmin, IdentityId, TokenVendor};
@@ -99,9 +101,11 @@ enum Whose {
 }
 
 pub(crate) fn policy(options: &Policy) -> Outcome {
-    // Nothing is asked, so that nothing of the environment is needed.
+    // Nobody is asked: these credentials are never used, and nothing of the environment is needed.
+    let nobody = Credentials::new("none", "none", None, None, "policy");
     let config = aws_types::SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(SharedCredentialsProvider::new(nobody))
         .build();
     let (pool, provider) = (options.pool.as_str(), options.provider.as_str());
     let policy = match options.whose {
