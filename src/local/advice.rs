@@ -240,6 +240,47 @@ static ADVICE: &[(&str, &str)] = &[
     ("IdpRejectedClaim", INJECTED),
     ("IdpCommunication", INJECTED),
     ("RegionDisabled", INJECTED),
+    (
+        "ExpectedOther",
+        "give the member the type that the API reference says; Logins is a map from provider name to token",
+    ),
+    (
+        "PrincipalTagsNotFound",
+        "set the map first (SetPrincipalTagAttributeMap), under the same provider name",
+    ),
+    ("IdentityLimit", "delete identities, or reset the pool"),
+    (
+        "InvalidUserPool",
+        "name a user pool as cognito-idp.<region>.amazonaws.com/<user pool id>, with its client id",
+    ),
+    (
+        "InvalidLoginProvider",
+        "name a social provider here; OIDC providers go into OpenIdConnectProviderARNs, user pools into CognitoIdentityProviders",
+    ),
+    (
+        "InvalidProviderArn",
+        "give the ARN of an IAM identity provider, such as arn:aws:iam::<account>:oidc-provider/<host>",
+    ),
+    (
+        "RoleMappingRules",
+        "use fewer rules, or take the role from the token (type Token)",
+    ),
+    ("TagMapProvider", "name a provider that the pool has"),
+    ("NotAnIdToken", "show the ID token, a JWT, that the provider issued"),
+    (
+        "StsTagConstraint",
+        "bring key and value of the session tag within length and characters: letters, digits, spaces and _ . : / = + - @",
+    ),
+    ("StsReservedTag", "name the tag otherwise"),
+    ("StsDuplicateTag", "use one spelling for the tag"),
+    (
+        "TrustPolicyMalformed",
+        "write the trust policy as IAM takes it; the message says what it would refuse",
+    ),
+    (
+        "TrustPolicyNotJudged",
+        "take the condition out for the local pool, which cannot judge it",
+    ),
 ];
 
 #[cfg(test)]

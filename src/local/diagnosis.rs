@@ -183,7 +183,7 @@ impl Look<'_> {
                     "{key} is the pool's developer provider: its users have no login of that name here"
                 ));
             }
-            let public = self.with_pool(|pool| Some(super::logins::is_public(self.service, pool, key)));
+            let public = self.with_pool(|pool| Some(super::logins::is_public(&self.service.issuers, pool, key)));
             (public == Some(false))
                 .then(|| format!("{} is no public provider, and none that the pool knows", name(key)))
         })

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::{Refusal, Rule};
 
+/// How many identities all pools together can have: AWS has no limit, the memory of this machine has.
+const MAX_IDENTITIES: usize = 1_000_000;
+
 /// What one identity can have, dev users and public logins together.
 const MAX_LINKS: usize = 20;
 
@@ -99,13 +102,26 @@ impl Identity {
 }
 
 /// All identities of all pools.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Directory {
+    limit: usize,
     identities: HashMap<String, Identity>,
     owners: HashMap<(String, Link), String>,
     /// Per pool, in the order of creation.
     by_serial: HashMap<String, BTreeMap<u64, String>>,
     serial: u64,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            limit: MAX_IDENTITIES,
+            identities: HashMap::new(),
+            owners: HashMap::new(),
+            by_serial: HashMap::new(),
+            serial: 0,
+        }
+    }
 }
 
 impl Directory {
@@ -152,18 +168,22 @@ impl Directory {
         life: Life,
         links: BTreeSet<Link>,
         (created, modified): (f64, f64),
-    ) {
-        self.create(id.clone(), pool, created);
+    ) -> Result<(), Refusal> {
+        self.create(id.clone(), pool, created)?;
         for link in &links {
             self.owners.insert((pool.to_owned(), link.clone()), id.clone());
         }
         if let Some(identity) = self.identities.get_mut(&id) {
             (identity.life, identity.links, identity.modified) = (life, links, modified);
         }
+        Ok(())
     }
 
     /// A new identity, a guest until something is linked to it.
-    pub(super) fn create(&mut self, id: String, pool: &str, now: f64) {
+    pub(super) fn create(&mut self, id: String, pool: &str, now: f64) -> Result<(), Refusal> {
+        if self.identities.len() >= self.limit {
+            return Err(Rule::IdentityLimit.refuse(&[&self.limit]));
+        }
         self.serial += 1;
         let identity = Identity {
             pool: pool.to_owned(),
@@ -178,6 +198,7 @@ impl Directory {
             .or_default()
             .insert(self.serial, id.clone());
         self.identities.insert(id, identity);
+        Ok(())
     }
 
     /// Links `links` to the identity `into`. Those that other identities have bring their whole identity along: it is
@@ -304,13 +325,25 @@ mod tests {
     fn directory(ids: &[&str]) -> Directory {
         let mut directory = Directory::default();
         for id in ids {
-            directory.create((*id).to_owned(), "pool", 0.0);
+            directory.create((*id).to_owned(), "pool", 0.0).unwrap();
         }
         directory
     }
 
     fn life(directory: &Directory, id: &str) -> Life {
         directory.get(id).unwrap().life
+    }
+
+    #[test]
+    fn no_client_can_make_identities_without_end() {
+        let mut directory = directory(&["a"]);
+        directory.limit = 2;
+        directory.create("b".to_owned(), "pool", 0.0).unwrap();
+        let refused = directory.create("c".to_owned(), "pool", 0.0).unwrap_err();
+        assert_eq!(refused.rule, Rule::IdentityLimit);
+        assert!(directory.get("c").is_err());
+        directory.delete("a");
+        directory.create("c".to_owned(), "pool", 0.0).unwrap();
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::builder::LocalPoolError;
 use super::clock::seconds;
+use super::pools::{bare_issuer, same_provider};
 use super::tokens::{Algorithm, Jwt, KeyRing, PublishedKeys};
 
 /// The prefix of a simulated access token, which real ones have as opaquely.
@@ -71,12 +72,17 @@ impl fmt::Debug for LocalIssuer {
 /// Why a token of a simulated provider is not good.
 pub(super) enum Flaw {
     Unavailable,
-    NoToken,
+    /// No JWT, from a provider of JWTs.
+    NotAJwt,
+    /// Nothing that a provider of opaque tokens issued.
+    NotIssued,
     Issuer,
     MissingAudience,
     Audience,
     Signature,
-    Expired { exp: i64 },
+    Expired {
+        exp: i64,
+    },
     OpaqueExpired,
 }
 
@@ -171,12 +177,11 @@ impl LocalIssuer {
     /// Whether a token of this issuer is one of the provider's. Real ones name themselves with and without scheme and
     /// trailing slash, on a developer's machine also over plain HTTP.
     fn is_named(&self, issuer: &str) -> bool {
-        let name = issuer.strip_prefix("https://").unwrap_or(issuer);
-        let name = match name.strip_prefix("http://") {
+        let issuer = match issuer.strip_prefix("http://") {
             Some(plain) if !self.is_simulated() => plain,
-            _ => name,
+            _ => issuer,
         };
-        name.trim_end_matches('/') == self.provider.name.trim_end_matches('/')
+        same_provider(issuer, &self.provider.name)
     }
 
     /// Audience, form, and whether its tokens are opaque, as they are exported with the pool's state.
@@ -211,11 +216,15 @@ impl LocalIssuer {
             .and_then(|rest| URL_SAFE_NO_PAD.decode_to_vec(rest).ok());
         let unwrapped = unwrapped.and_then(|bytes| String::from_utf8(bytes).ok());
         let token = if self.provider.opaque {
-            unwrapped.as_deref().ok_or(Flaw::NoToken)?
+            unwrapped.as_deref().ok_or(Flaw::NotIssued)?
         } else {
             token
         };
-        let jwt = Jwt::parse(token).ok_or(Flaw::NoToken)?;
+        let jwt = Jwt::parse(token).ok_or(if self.provider.opaque {
+            Flaw::NotIssued
+        } else {
+            Flaw::NotAJwt
+        })?;
         if !self.is_named(jwt.text("iss")) {
             return Err(Flaw::Issuer);
         }
@@ -370,7 +379,7 @@ impl Issuers {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(provider)
+            .get(bare_issuer(provider))
             .cloned()
     }
 
@@ -384,6 +393,6 @@ impl Issuers {
 
     pub(super) fn add(&self, issuer: LocalIssuer) {
         let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        issuers.insert(issuer.provider_name().to_owned(), issuer);
+        issuers.insert(bare_issuer(issuer.provider_name()).to_owned(), issuer);
     }
 }

@@ -21,7 +21,6 @@ use super::client::InProcess;
 use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::{AmrForm, LocalIssuer, TrustedIssuer};
-use super::logins;
 use super::pool_service::{LOCAL_APP, PoolService};
 use super::record::LocalRequest;
 use super::rules::{self, FidelityRule};
@@ -203,13 +202,7 @@ impl LocalIdentityPool {
     }
 
     fn form_of(&self, host: &str) -> (AmrForm, bool) {
-        match logins::SOCIAL.iter().find(|(name, _)| *name == host) {
-            Some((_, opaque)) => (AmrForm::Social, *opaque),
-            None => {
-                let arn = format!("arn:aws:iam::{}:oidc-provider/{host}", self.account_id());
-                (AmrForm::Oidc { arn }, false)
-            }
-        }
+        self.running.service.form_of(host)
     }
 
     fn simulate(&self, name: &str, audience: &str, form: AmrForm, opaque: bool) -> Result<LocalIssuer, LocalPoolError> {
@@ -354,7 +347,8 @@ impl LocalIdentityPool {
         &self.running.service.settings.admin_token
     }
 
-    /// The last 65,536 requests, oldest first: what was asked, by whom, and how it was answered.
+    /// The last 65,536 requests (fewer if they would take more than 64 MiB), oldest first: what was asked, by whom, and
+    /// how it was answered.
     ///
     /// It tells which identity an access key belongs to. The ARN cannot: it ends in `CognitoIdentityCredentials` for
     /// every user, as on AWS.

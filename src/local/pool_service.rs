@@ -13,8 +13,9 @@ use super::builder::LocalPoolError;
 use super::clock::{PoolClock, seconds};
 use super::faults::LocalFaults;
 use super::issuers::{AmrForm, Issuers, LocalIssuer};
-use super::pools::{PoolSettings, State, UserPool};
-use super::record::{LocalRequest, Records};
+use super::partitions::Partition;
+use super::pools::{PoolSettings, SOCIAL, State, UserPool};
+use super::record::{LocalRequest, Records, cut};
 use super::roles::Roles;
 use super::rules::Refusal;
 use super::sessions::{Mint, Session, Upstream};
@@ -32,6 +33,7 @@ pub(super) struct Settings {
     pub(super) identity_pool_id: String,
     pub(super) region: String,
     pub(super) account_id: String,
+    pub(super) partition: Partition,
     /// Host of the `iss` claim, and the key of the logins map.
     pub(super) issuer_host: String,
     pub(super) developer_access_key: String,
@@ -45,35 +47,46 @@ pub(super) struct Settings {
 impl Settings {
     /// Who the developer credentials belong to.
     pub(super) fn developer_arn(&self) -> String {
-        format!("arn:aws:iam::{}:user/developer", self.account_id)
+        format!("arn:{}:iam::{}:user/developer", self.partition.name, self.account_id)
     }
 
     pub(super) fn pool_arn(&self, pool_id: &str) -> String {
-        let partition = match self.region.split('-').next() {
-            Some("cn") => "aws-cn",
-            _ if self.region.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        };
         format!(
-            "arn:{partition}:cognito-identity:{}:{}:identitypool/{pool_id}",
-            self.region, self.account_id
+            "arn:{}:cognito-identity:{}:{}:identitypool/{pool_id}",
+            self.partition.name, self.region, self.account_id
         )
     }
 }
 
-/// What the service's documentation leaves open (H.4 of the rules), and what a test may want otherwise.
-#[derive(Default)]
+/// What the service's documentation leaves open, and what a test may want otherwise.
 pub(super) struct Options {
     pub(super) merge_guests: bool,
     pub(super) wrong_provider_is_parameter: bool,
     pub(super) ignore_custom_role: bool,
     pub(super) refuse_classic_exchange: bool,
-    /// Seconds after a token's end.
+    /// Seconds for which a token of Cognito's own is accepted after its end.
     pub(super) token_grace: i64,
+    /// The same for tokens of external providers.
+    pub(super) external_grace: i64,
     /// Whether the quotas are kept from the start.
     pub(super) throttling: bool,
     /// Operations that a policy denies, signed or not.
     pub(super) denied: BTreeSet<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            merge_guests: false,
+            wrong_provider_is_parameter: false,
+            ignore_custom_role: false,
+            refuse_classic_exchange: false,
+            token_grace: 0,
+            external_grace: 300,
+            throttling: false,
+            denied: BTreeSet::new(),
+        }
+    }
 }
 
 /// The pool without any transport.
@@ -116,6 +129,20 @@ pub(super) enum Distrust {
 impl PoolService {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a social or OIDC provider's logins are spelled, and whether its tokens are opaque.
+    pub(super) fn form_of(&self, host: &str) -> (AmrForm, bool) {
+        match SOCIAL.iter().find(|(name, _)| *name == host) {
+            Some((_, opaque)) => (AmrForm::Social, *opaque),
+            None => {
+                let Settings {
+                    partition, account_id, ..
+                } = &self.settings;
+                let arn = format!("arn:{}:iam::{account_id}:oidc-provider/{host}", partition.name);
+                (AmrForm::Oidc { arn }, false)
+            }
+        }
     }
 
     /// Makes the pool that the builder described trust a provider, and knows its tokens from then on.
@@ -198,17 +225,9 @@ impl PoolService {
         now: SystemTime,
         record: &mut LocalRequest,
     ) -> Result<Signer, Distrust> {
-        let headers = request.headers();
-        let value = headers.get(header::AUTHORIZATION).ok_or(Distrust::Missing)?;
-        let value = value.to_str().map_err(|_| Distrust::Incomplete("it is not ASCII"))?;
-        if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
-            return Err(Distrust::Incomplete("it is given twice"));
-        }
-        let authorization = Authorization::parse(value).map_err(Distrust::Incomplete)?;
-        record.access_key_id = Some(authorization.access_key_id.to_owned());
-        let token = headers
-            .get("x-amz-security-token")
-            .map(|token| token.to_str().unwrap_or_default());
+        let authorization = authorization(request)?;
+        record.access_key_id = Some(cut(&authorization.access_key_id).to_owned());
+        let token = authorization.session_token(request);
         let (signer, secret) = if authorization.access_key_id == self.settings.developer_access_key && token.is_none() {
             (
                 Signer::Developer,
@@ -218,11 +237,11 @@ impl PoolService {
             let token = token.ok_or(Distrust::UnknownKey)?;
             let session = self
                 .mint
-                .open(authorization.access_key_id, token)
+                .open(&authorization.access_key_id, token)
                 .ok_or(Distrust::UnknownKey)?;
             (
                 Signer::Session(Box::new(session)),
-                self.mint.secret(authorization.access_key_id),
+                self.mint.secret(&authorization.access_key_id),
             )
         };
         let verified =
@@ -249,4 +268,18 @@ impl PoolService {
         }
         Ok(signer)
     }
+}
+
+/// How a request is signed: by its header, or presigned in its query.
+fn authorization(request: &Request<Bytes>) -> Result<Authorization<'_>, Distrust> {
+    let headers = request.headers();
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        let presigned = Authorization::presigned(request.uri().query().unwrap_or_default());
+        return presigned.ok_or(Distrust::Missing)?.map_err(Distrust::Incomplete);
+    };
+    let value = value.to_str().map_err(|_| Distrust::Incomplete("it is not ASCII"))?;
+    if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+        return Err(Distrust::Incomplete("it is given twice"));
+    }
+    Authorization::parse(value).map_err(Distrust::Incomplete)
 }

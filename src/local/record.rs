@@ -1,7 +1,7 @@
 //! What was asked of the pool, by whom, and how it was answered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use aws_smithy_types::DateTime;
@@ -11,11 +11,11 @@ use serde::{Serialize, Serializer};
 /// How many requests are remembered.
 const CAPACITY: usize = 65_536;
 
-/// How many bytes of text they may have together; the oldest go first.
-const CAPACITY_BYTES: usize = 64 * 1024 * 1024;
+/// How many bytes they take together at most.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// What is kept of an operation's name or a path, which a client chooses.
-const MAX_OPERATION: usize = 256;
+/// What is kept of a text that a client sent before anything about it was checked.
+const MAX_TEXT: usize = 256;
 
 /// One request that the pool answered; see [`LocalIdentityPool::requests`](super::LocalIdentityPool::requests).
 ///
@@ -65,7 +65,7 @@ impl LocalRequest {
     pub(super) fn new(service: &'static str, operation: &str, authorization: bool, at: SystemTime) -> Self {
         Self {
             service,
-            operation: clip(operation).to_owned(),
+            operation: cut(operation).to_owned(),
             status: 200,
             error: None,
             rule: None,
@@ -84,11 +84,6 @@ impl LocalRequest {
     }
 }
 
-/// No more than the pool wants to keep of a text that a client chose.
-fn clip(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_OPERATION)).unwrap_or_default()
-}
-
 fn date<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     match DateTime::from(*at).fmt(Format::DateTime) {
         Ok(date) => serializer.serialize_str(&date),
@@ -97,22 +92,29 @@ fn date<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error
 }
 
 impl LocalRequest {
-    /// The bytes of its texts, and something for the rest.
-    fn weight(&self) -> usize {
-        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let tags: usize = self
-            .principal_tags
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
-        512 + self.operation.len()
-            + tags
-            + self.logins.iter().map(String::len).sum::<usize>()
-            + length(&self.why)
-            + length(&self.identity_pool_id)
-            + length(&self.identity_id)
-            + length(&self.access_key_id)
+    /// What it takes in memory, nearly.
+    fn bytes(&self) -> usize {
+        let optional = [
+            &self.why,
+            &self.identity_pool_id,
+            &self.identity_id,
+            &self.access_key_id,
+            &self.issued_access_key_id,
+        ];
+        let texts = [&self.operation, &self.request_id].into_iter();
+        let texts = texts.chain(optional.into_iter().flatten()).chain(&self.logins);
+        let tags = self.principal_tags.iter().flat_map(|(key, value)| [key, value]);
+        size_of::<Self>()
+            + texts
+                .chain(tags)
+                .map(|text| text.len() + size_of::<String>())
+                .sum::<usize>()
     }
+}
+
+/// The beginning of a text.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
 /// Told of every request, for a log.
@@ -130,7 +132,20 @@ struct Kept {
     requests: VecDeque<LocalRequest>,
     /// The number of the first of them, counted from the pool's start.
     first: u64,
-    weight: usize,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, request: LocalRequest) {
+        self.bytes += request.bytes();
+        self.requests.push_back(request);
+        while (self.requests.len() > CAPACITY || self.bytes > MAX_BYTES)
+            && let Some(oldest) = self.requests.pop_front()
+        {
+            self.first += 1;
+            self.bytes -= oldest.bytes();
+        }
+    }
 }
 
 impl Records {
@@ -148,14 +163,7 @@ impl Records {
         if let Some(observer) = &self.observer {
             observer(&request);
         }
-        let mut kept = self.kept();
-        kept.weight += request.weight();
-        kept.requests.push_back(request);
-        while kept.requests.len() > CAPACITY || kept.weight > CAPACITY_BYTES {
-            let Some(oldest) = kept.requests.pop_front() else { break };
-            kept.first += 1;
-            kept.weight = kept.weight.saturating_sub(oldest.weight());
-        }
+        self.kept().push(request);
     }
 
     pub(super) fn all(&self) -> Vec<LocalRequest> {
@@ -176,36 +184,52 @@ impl Records {
     pub(super) fn clear(&self) {
         let mut kept = self.kept();
         kept.first = kept.first.saturating_add(kept.requests.len() as u64);
-        kept.weight = 0;
+        kept.bytes = 0;
         kept.requests.clear();
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
 
     fn request(operation: &str) -> LocalRequest {
-        LocalRequest::new("", operation, false, UNIX_EPOCH)
+        LocalRequest::new("cognito-identity", operation, false, SystemTime::UNIX_EPOCH)
     }
 
     #[test]
-    fn what_a_client_sends_cannot_fill_the_memory() {
-        let records = Records::default();
-        records.add(request(&"é".repeat(200_000)));
-        assert_eq!(records.all()[0].operation.len(), 256);
-        let mut large = request("GetId");
-        large.logins = vec!["x".repeat(1024 * 1024)];
-        for _ in 0..100 {
-            records.add(large.clone());
+    fn of_a_long_target_the_beginning_is_kept() {
+        assert_eq!(request(&"x".repeat(300_000)).operation.len(), MAX_TEXT);
+        assert_eq!(request(&"é".repeat(300)).operation.chars().count(), MAX_TEXT / 2);
+        assert_eq!(request("GetId").operation, "GetId");
+    }
+
+    #[test]
+    fn the_requests_are_bounded_in_number_and_in_bytes() {
+        let mut kept = Kept::default();
+        for _ in 0..CAPACITY + 10 {
+            kept.push(request("GetId"));
         }
-        assert!(records.all().len() < 64);
+        assert_eq!(kept.requests.len(), CAPACITY);
+        let tags: BTreeMap<String, String> = (0..50).map(|n| (n.to_string(), "v".repeat(1 << 20))).collect();
+        let large = || LocalRequest {
+            principal_tags: tags.clone(),
+            ..request("large")
+        };
+        for _ in 0..3 {
+            kept.push(large());
+            assert!(kept.bytes <= MAX_BYTES, "{}", kept.bytes);
+        }
+        assert_eq!(
+            kept.requests.back().map(|request| request.operation.as_str()),
+            Some("large")
+        );
+        let counted: usize = kept.requests.iter().map(LocalRequest::bytes).sum();
+        assert_eq!(kept.bytes, counted);
     }
 
     #[test]

@@ -117,13 +117,16 @@ impl Snapshot {
                 return Err(LocalPoolError::Setting(text));
             }
             let links = kept.logins.iter().cloned().collect();
-            state.directory.restore(
-                kept.identity_id.clone(),
-                &kept.identity_pool_id,
-                kept.state,
-                links,
-                (kept.created, kept.modified),
-            );
+            state
+                .directory
+                .restore(
+                    kept.identity_id.clone(),
+                    &kept.identity_pool_id,
+                    kept.state,
+                    links,
+                    (kept.created, kept.modified),
+                )
+                .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
         }
         Ok(state)
     }

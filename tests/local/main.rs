@@ -13,5 +13,8 @@ mod admin;
 mod errors;
 mod faults;
 mod operations;
+mod policies;
 mod property;
+mod providers;
+mod sts;
 mod walkthrough;

@@ -502,6 +502,9 @@ fn run(pool: &Pool, ops: &[Op]) -> Result<Model, TestCaseError> {
             Link::Public(provider, _) => PUBLIC[*provider],
             Link::User(_) => PROVIDER,
         }));
+        if model.states[index] == State::Disabled {
+            providers.insert("DISABLED");
+        }
         let identity = listed
             .next()
             .ok_or_else(|| TestCaseError::fail(format!("{index} is not listed")))?;

@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use super::{Refused, Told};
 use crate::local::faults::LocalFault;
 use crate::local::issuers::{AmrForm, LocalIssuer};
-use crate::local::logins;
 use crate::local::pool_service::{LOCAL_APP, PoolService};
 
 /// The most faults of one order.
@@ -126,24 +125,21 @@ pub(super) struct Provider {
 /// Makes the pool trust a simulated provider, or says of a known one whether it answers.
 pub(super) fn trust(service: &PoolService, order: Provider) -> Told {
     let region = &service.settings.region;
-    let (name, form) = match (order.provider, order.user_pool) {
+    let (name, (form, opaque)) = match (order.provider, order.user_pool) {
         (Some(name), None) => {
-            let form = match logins::SOCIAL.iter().any(|(social, _)| *social == name) {
-                true => AmrForm::Social,
-                false => AmrForm::Oidc {
-                    arn: format!("arn:aws:iam::{}:oidc-provider/{name}", service.settings.account_id),
-                },
-            };
+            let form = service.form_of(&name);
             (name, form)
         }
-        (None, Some(id)) => (format!("cognito-idp.{region}.amazonaws.com/{id}"), AmrForm::UserPool),
+        (None, Some(id)) => (
+            format!("cognito-idp.{region}.amazonaws.com/{id}"),
+            (AmrForm::UserPool, false),
+        ),
         _ => return Err(Refused::bad("say provider, or user_pool with client_id")),
     };
     let audience = order.client_id.unwrap_or_else(|| LOCAL_APP.to_owned());
     let issuer = match service.issuers.get(&name) {
         Some(known) => known,
         None => {
-            let opaque = logins::SOCIAL.iter().any(|(social, opaque)| *social == name && *opaque);
             let issuer = LocalIssuer::new(name.clone(), audience, form, opaque, service.time.clone());
             let issuer = issuer.ok_or_else(|| Refused(500, "there is no key to sign with".to_owned()))?;
             service.trust(issuer.clone())?;
