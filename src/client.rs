@@ -39,6 +39,7 @@ mod classic;
 mod context;
 mod current_session;
 mod detached;
+mod env_settings;
 mod events;
 mod exchange;
 mod failure;
