@@ -14,6 +14,7 @@ import program
 import programs
 import refusals
 import servers
+import signers
 import stores
 import walkthrough
 from harness import Stage
@@ -32,6 +33,7 @@ def suites(target: str) -> dict:
         "page": lambda: page.run(target),
         "fixtures": lambda: fixtures.run(target),
         "crt": lambda: crt.run(target),
+        "signers": lambda: signers.run(target),
         "moto": lambda: servers.run_moto(target),
         "stores": lambda: stores.run(target),
         "ministack": lambda: servers.run_ministack(target, stage()),
