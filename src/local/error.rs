@@ -10,7 +10,7 @@ pub enum LocalPoolError {
     #[error("the local identity pool cannot have this setting: {0}")]
     Setting(String),
     /// The port is taken, or the system allows no server.
-    #[error("the local identity pool cannot listen on 127.0.0.1")]
+    #[error("the local identity pool cannot listen on its host and port")]
     Listen(#[source] io::Error),
     /// The system has no randomness, or refuses the key.
     #[error("the local identity pool has no key to sign with")]
