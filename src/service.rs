@@ -3,7 +3,7 @@
 
 mod explain;
 mod facts;
-#[cfg(any(feature = "http-backend", feature = "verify"))]
+#[cfg(any(feature = "http-backend", feature = "refresh-token", feature = "verify"))]
 pub(crate) mod http;
 pub(crate) mod refusal;
 mod retry;
@@ -164,7 +164,7 @@ pub(crate) fn sleep_impl(app: Option<&SdkConfig>) -> Result<SharedAsyncSleep, Er
 }
 
 /// What is set for this very service: `AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or `endpoint_url` in a profile's service section.
-fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Option<String> {
+pub(crate) fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id(service_id)
         .env("AWS_ENDPOINT_URL")
@@ -274,6 +274,29 @@ impl IdentityService {
             .await
             .map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
         checked_identity("GetId", output.identity_id)
+    }
+
+    /// `GetOpenIdToken`, for guests and external logins: the identity may be another than the one that was asked for.
+    pub(crate) async fn open_id_token(
+        &self,
+        identity_id: &IdentityId,
+        proof: &Proof,
+    ) -> Result<(IdentityId, OpenIdToken), Refused> {
+        const OPERATION: &str = "GetOpenIdToken";
+        let mut request = self.client.get_open_id_token().identity_id(identity_id.as_str());
+        for (provider, token) in proof.pairs() {
+            request = request.logins(provider, token.expose_secret());
+        }
+        let facts = || {
+            let facts = proof.facts(Some(identity_id), self.time_source.now());
+            facts.in_region(self.region.as_deref())
+        };
+        let sent = Box::pin(request.send()).await;
+        let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
+        let identity_id = checked_identity(OPERATION, output.identity_id)?;
+        let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
+            .map_err(|_| incomplete(OPERATION, "valid token"))?;
+        Ok((identity_id, token))
     }
 
     /// `GetCredentialsForIdentity`: the enhanced flow.

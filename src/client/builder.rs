@@ -38,9 +38,9 @@ use crate::store::{IdentityStore, MemoryStore, StoreKey};
 /// ```
 #[must_use = "a builder does nothing until `build`"]
 pub struct CognitoCredentialsProviderBuilder {
-    pool: Result<IdentityPoolId, InvalidId>,
+    pub(super) pool: Result<IdentityPoolId, InvalidId>,
     app: Option<SdkConfig>,
-    settings: ServiceSettings,
+    pub(super) settings: ServiceSettings,
     flow: Flow,
     policy: RefreshPolicy,
     identity_policy: IdentityPolicy,
@@ -48,7 +48,7 @@ pub struct CognitoCredentialsProviderBuilder {
     store: Arc<dyn IdentityStore>,
     namespace: String,
     issuer_host: Option<String>,
-    login: Login,
+    pub(super) login: Login,
 }
 
 impl CognitoCredentialsProviderBuilder {

@@ -26,6 +26,7 @@ use super::store_queue::Stored;
 use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::refresh::{self, Failure, HotValue, Reentry, RefreshCache};
+use crate::token::OpenIdToken;
 
 pub(super) use self::deciding::{decided, undecided};
 
@@ -178,6 +179,24 @@ impl CurrentSession {
                 };
             }
         }
+    }
+
+    /// The user's token, for whoever waits in the session that is in force or bound to.
+    pub(super) async fn open_id_token(self: &Arc<Self>, bound: Option<u64>) -> Result<OpenIdToken, Error> {
+        // The first exchange decides who the user is.
+        let (state, snapshot) = self.serve(bound).await?;
+        let token = match &state.caches {
+            Some(caches) => caches.open_id_token(&snapshot.identity_id).await,
+            None => Err(Error::new(
+                ErrorKind::Configuration,
+                "this session gets credentials from a vendor in this process, and has no token",
+            )
+            .with_hint("ask the vendor itself")),
+        };
+        if self.in_force.load().epoch != state.epoch {
+            return Err(Error::ended());
+        }
+        token
     }
 
     /// As [`serve`](Self::serve), for whoever may be part of a resolution that is listened to.

@@ -181,6 +181,9 @@ impl SessionCaches {
         if let Some(known) = self.known_identity() {
             return Ok(Some(known));
         }
+        if let Some(fixed) = self.login.fixed_identity() {
+            return Ok(Some(fixed.clone()));
+        }
         let undecided = match self.login.who {
             // A guest who may be linked decides who the user is, and only the exchange tells.
             Who::External(_) => self.context.guest.peek().await?.is_some(),
@@ -333,6 +336,9 @@ impl SessionCaches {
 
     /// Whether the refusal is one that another identity mends, and the app's policy lets us look for it.
     async fn may_reset(&self, refused: &Refused, held: &LoginProof) -> bool {
+        if self.login.fixed_identity().is_some() {
+            return false;
+        }
         let known = self.identity_state.known();
         let settled = known.outcome.is_some();
         match &self.login.who {
@@ -383,7 +389,8 @@ impl SessionCaches {
             (Some(id), _) => id.clone(),
             (None, Some(known)) if !recovering => known,
             (None, known) => {
-                if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering {
+                let fixed = self.login.fixed_identity().is_some();
+                if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering && !fixed {
                     self.set_expected(self.stored().await?, Expected::Remembered);
                     let (reservation, marked) = self.context.guest.reserve().await?;
                     self.note_stored(marked);
@@ -464,10 +471,11 @@ impl SessionCaches {
         let id = exchanged.identity_id.clone();
         let differs = known.outcome.is_some() && !recovering && known.identity.as_ref() != Some(&id);
         // A developer's token is one identity's, from the first exchange on.
-        if differs || held.identity.as_ref().is_some_and(|own| *own != id) {
+        let fixed = self.login.fixed_identity();
+        if differs || held.identity.as_ref().or(fixed).is_some_and(|own| *own != id) {
             return Err(changed("Cognito"));
         }
-        if self.login.is_guest() {
+        if self.login.is_guest() && fixed.is_none() {
             if id != *shown {
                 let (_, stored) = self.context.guest.made(Some(shown), id.clone()).await?;
                 self.note_stored(stored);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::login_subjects::LoginSubjects;
 use crate::developer::DeveloperIdentityProvider;
+use crate::ids::IdentityId;
 use crate::logins::{Key, LoginsProvider};
 
 /// How the app is signed in: what [`CognitoCredentialsProvider::switch_to`](crate::CognitoCredentialsProvider::switch_to) takes.
@@ -24,6 +25,7 @@ pub struct Login {
     pub(super) subject: Option<Arc<str>>,
     pub(super) custom_role_arn: Option<Arc<str>>,
     pub(super) account_id: Option<Arc<str>>,
+    pub(super) identity_id: Option<IdentityId>,
 }
 
 #[derive(Clone)]
@@ -72,6 +74,7 @@ impl Login {
             subject: None,
             custom_role_arn: None,
             account_id: None,
+            identity_id: None,
         }
     }
 
@@ -165,9 +168,38 @@ impl Login {
         self
     }
 
+    /// A fixed identity id, which the app knows already, for guests and external logins: `GetId` is never called, the guest of this
+    /// device is neither shown nor changed, and an identity that is gone is an error. A developer's identity comes from the backend
+    /// alone; there it is ignored.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::{IdentityId, Login};
+    /// let id = IdentityId::new("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
+    /// let login = Login::guest().identity_id(id);
+    /// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
+    /// ```
+    #[must_use]
+    pub fn identity_id(mut self, identity_id: IdentityId) -> Self {
+        self.identity_id = Some(identity_id);
+        self
+    }
+
+    /// The fixed identity id, where the kind of login has one.
+    pub(super) fn fixed_identity(&self) -> Option<&IdentityId> {
+        let takes_it = matches!(self.who, Who::Guest | Who::External(_));
+        self.identity_id.as_ref().filter(|_| takes_it)
+    }
+
     /// Whether `answer` means the same person, signed in the same way.
     pub(super) fn compare(&self, answer: &Self) -> Sameness {
-        if self.custom_role_arn != answer.custom_role_arn || self.account_id != answer.account_id {
+        let options = |login: &Self| {
+            (
+                login.custom_role_arn.clone(),
+                login.account_id.clone(),
+                login.identity_id.clone(),
+            )
+        };
+        if options(self) != options(answer) {
             return Sameness::Different;
         }
         let (same_pointer, answer_is_kept) = match (&self.who, &answer.who) {

@@ -17,12 +17,13 @@ use super::session_state::Demand;
 use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::refresh::Failure;
+use crate::token::OpenIdToken;
 
 /// One login, from the moment it took force until another takes its place: a handle that never serves anybody else.
 ///
 /// What is signed with it is signed as this user, or fails with [`ErrorKind::SessionEnded`](crate::ErrorKind::SessionEnded) once the login has changed, provided
-/// that the identity cache is ours ([`sdk_config`](Self::sdk_config) sees to that) or `no_cache`. The SDK's default cache does
-/// not ask again before the credentials expire, and would sign as this user after the end.
+/// that the identity cache is ours ([`sdk_config`](Self::sdk_config) sees to that) or `no_cache`. Under the SDK's
+/// default cache a client learns of the end within a [lease](crate::client::CognitoCredentialsProviderBuilder::lease).
 ///
 /// Cheap to clone. Made by [`CognitoCredentialsProvider::switch_to`](crate::CognitoCredentialsProvider::switch_to).
 ///
@@ -130,6 +131,31 @@ impl Session {
     /// Dropping the future leaves the call to others.
     pub async fn identity_id(&self) -> Result<IdentityId, Error> {
         self.current.identity_id(Some(self.epoch)).await
+    }
+
+    /// The token that Cognito has issued for this user, for services that take it as a bearer
+    /// ([`TokenVerifier`](crate::server) is their half): at least a minute is left of it. It is a secret; whoever has it is the user.
+    ///
+    /// A developer's session has one already, and asks the backend for another only if it is too old. For guests and external logins
+    /// it is a new one each time (`GetOpenIdToken`), which the pool must allow (`AllowClassicFlow`).
+    ///
+    /// ```no_run
+    /// # async fn example(alice: cognito_identity_pool::Session, http: reqwest::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let token = alice.open_id_token().await?;
+    /// http.get("https://api.example.com/profile").bearer_auth(token.expose_secret()).send().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready), and [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the pool does not allow the
+    /// classic flow.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops its request; the session stays as it is.
+    pub async fn open_id_token(&self) -> Result<OpenIdToken, Error> {
+        self.current.open_id_token(Some(self.epoch)).await
     }
 
     /// `base` with this session's credentials, and the identity cache that makes a client fail closed once the session has ended.

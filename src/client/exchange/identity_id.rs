@@ -19,6 +19,12 @@ use crate::service::refusal::Remedy;
 impl SessionCaches {
     /// `forced`: the one that is known is lost.
     pub(super) async fn load_identity(self: Arc<Self>, forced: bool) -> Result<Loaded<IdentityId>, Error> {
+        if let Some(fixed) = self.login.fixed_identity() {
+            return Ok(Loaded {
+                value: fixed.clone(),
+                expires: None,
+            });
+        }
         let value = match &self.login.who {
             Who::Guest => self.guest_identity(forced).await?,
             Who::External(_) => match self.known_identity() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::SessionCaches;
+use super::{SessionCaches, changed};
 use crate::client::context::Context;
 use crate::client::detached::to_its_end;
 use crate::client::identity_state::Expected;
@@ -20,7 +20,7 @@ use crate::ids::IdentityId;
 use crate::logins::Logins;
 use crate::refresh::Failure;
 use crate::service::Proof;
-use crate::token::{RefreshReason, TokenClaims};
+use crate::token::{OpenIdToken, RefreshReason, TokenClaims};
 
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
@@ -131,6 +131,61 @@ impl SessionCaches {
         if seen.as_ref().is_some_and(LoginProof::is_rejected) {
             ask.reason = RefreshReason::TokenRejected;
         }
+        let proof = self.ask_for_proof(ask).await?;
+        self.proofs.keep(&proof)?;
+        drop(turn);
+        Ok(proof)
+    }
+
+    /// The token that Cognito has issued for the user, with at least a minute left: a developer's own, or else a new one for
+    /// `identity`, which the session has.
+    pub(in crate::client) async fn open_id_token(
+        self: &Arc<Self>,
+        identity: &IdentityId,
+    ) -> Result<OpenIdToken, Error> {
+        let known = self.identity_state.known();
+        if let Who::Developer { .. } = self.login.who {
+            let proof = self.long_lived_proof().await?;
+            if proof.identity.as_ref() != Some(identity) || proof.person.differs_from(&known.person) {
+                proof.reject();
+                return Err(changed("the backend"));
+            }
+            let Proof::Developer { token, .. } = &*proof.proof else {
+                return Err(Error::ended());
+            };
+            return Ok(token.clone());
+        }
+        let proof = self.proof(ProofRequest::FIRST).await?;
+        if proof.person.differs_from(&known.person) {
+            proof.reject();
+            return Err(changed("the logins provider"));
+        }
+        proof.mark_sent();
+        let (id, token) = self.context.service.open_id_token(identity, &proof.proof).await?;
+        if id != *identity {
+            return Err(changed("Cognito"));
+        }
+        Ok(token)
+    }
+
+    /// A developer's proof with at least a minute left.
+    async fn long_lived_proof(self: &Arc<Self>) -> Result<LoginProof, Error> {
+        let lasts = |proof: &LoginProof| {
+            let left = proof.expires.map(|expiry| expiry.remaining(self.context.clock.now()));
+            !proof.is_rejected() && left.is_none_or(|left| left >= TOKEN_MARGIN)
+        };
+        if let Some(proof) = self.proofs.last().filter(lasts) {
+            return Ok(proof);
+        }
+        let turn = self.proofs.turn.take(&self.context.patience).await;
+        // Another one may have come while this one waited.
+        if let Some(proof) = self.proofs.last().filter(lasts) {
+            return Ok(proof);
+        }
+        let ask = ProofRequest {
+            reason: RefreshReason::Expiring,
+            ..ProofRequest::FIRST
+        };
         let proof = self.ask_for_proof(ask).await?;
         self.proofs.keep(&proof)?;
         drop(turn);
