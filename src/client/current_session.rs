@@ -23,7 +23,7 @@ use super::remembered_ids::RememberedId;
 use super::resolution::{self, SessionId, SessionMark};
 use super::session_state::{Demand, Served, SessionState, state};
 use super::store_queue::Stored;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::refresh::{self, Failure, HotValue, Reentry, RefreshCache};
 use crate::token::OpenIdToken;
