@@ -129,7 +129,7 @@ pub(crate) fn sleep_impl(app: Option<&SdkConfig>) -> Result<SharedAsyncSleep, Er
 }
 
 /// What is set for this very service: `AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or `endpoint_url` in a profile's service section.
-fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Option<String> {
+pub(crate) fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id(service_id)
         .env("AWS_ENDPOINT_URL")

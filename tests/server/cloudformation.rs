@@ -3,7 +3,7 @@
 
 use aws_sdk_cognitoidentity::Client;
 use cognito_identity_pool::{
-    DeveloperUserId, IdentityAdmin, LocalIdentityPool, TokenVendor,
+    DeveloperUserId, IdentityAdmin, IdentityPoolId, LocalIdentityPool, TokenVendor,
     local::LocalRole,
     server::{GuestClaims, PrincipalTags, VendRequest, VendedToken},
 };
@@ -18,73 +18,128 @@ fn template() -> Value {
     serde_saphyr::from_str(include_str!("../../examples/cloudformation/identity-pool.yaml")).unwrap()
 }
 
-/// A part of the template as CloudFormation would make it, guests allowed.
-fn made(value: &Value) -> Value {
-    let intrinsic = value
-        .as_object()
-        .filter(|object| object.len() == 1)
-        .and_then(|object| object.iter().next());
-    match (intrinsic, value) {
-        (Some((name, argument)), _) if name == "Ref" => reference(argument.as_str().unwrap()).into(),
-        (Some((name, argument)), _) if name == "Fn::Sub" => substituted(argument.as_str().unwrap()).into(),
-        (Some((name, argument)), _) if name == "Fn::If" => made(&argument[1]),
-        (Some((name, argument)), _) if name == "Fn::GetAtt" => {
-            let parts: Vec<_> = argument
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|part| part.as_str().unwrap())
-                .collect();
-            reference(&parts.join(".")).into()
-        }
-        (_, Value::Object(members)) => {
-            let members = members.iter().map(|(name, value)| (name.clone(), made(value)));
-            Value::Object(members.collect::<Map<_, _>>())
-        }
-        (_, Value::Array(items)) => items.iter().map(made).collect(),
-        (_, other) => other.clone(),
-    }
+/// Where a stack is made.
+#[derive(Clone, Copy)]
+struct Stack {
+    partition: &'static str,
+    region: &'static str,
+    url_suffix: &'static str,
+    guests: bool,
 }
 
-fn reference(name: &str) -> &'static str {
-    match name {
-        "AWS::Partition" => "aws",
-        "AWS::Region" => "us-east-1",
-        "AWS::AccountId" => ACCOUNT,
-        "IdentityPool" => POOL,
-        "DeveloperProviderName" => "login.mycompany.myapp",
-        "AllowGuests" => "true",
-        "AuthenticatedRole.Arn" => AUTHENTICATED,
-        "GuestRole.Arn" => GUEST,
-        "Data.Arn" => "arn:aws:s3:::data",
-        other => panic!("the template refers to {other}"),
-    }
-}
+const COMMERCIAL: Stack = Stack {
+    partition: "aws",
+    region: "us-east-1",
+    url_suffix: "amazonaws.com",
+    guests: true,
+};
 
-/// `${Name}` is the template's, `${!name}` is IAM's.
-fn substituted(text: &str) -> String {
-    let mut parts = text.split("${");
-    let first = parts.next().unwrap().to_owned();
-    parts.fold(first, |made, part| {
-        let (name, rest) = part.split_once('}').unwrap();
-        match name.strip_prefix('!') {
-            Some(variable) => format!("{made}${{{variable}}}{rest}"),
-            None => format!("{made}{}{rest}", reference(name)),
+impl Stack {
+    /// A part of the template as CloudFormation would make it. What is left out is nothing.
+    fn made(&self, value: &Value) -> Option<Value> {
+        let intrinsic = value
+            .as_object()
+            .filter(|object| object.len() == 1)
+            .and_then(|object| object.iter().next());
+        Some(match (intrinsic, value) {
+            (Some((name, argument)), _) if name == "Ref" => match argument.as_str().unwrap() {
+                "AWS::NoValue" => return None,
+                name => self.reference(name).into(),
+            },
+            (Some((name, argument)), _) if name == "Fn::Sub" => match argument {
+                Value::String(text) => self.substituted(text, &Map::new()).into(),
+                list => {
+                    let names = self.made(&list[1]).unwrap();
+                    self.substituted(list[0].as_str().unwrap(), names.as_object().unwrap())
+                        .into()
+                }
+            },
+            (Some((name, argument)), _) if name == "Fn::If" => {
+                let holds = self.condition(argument[0].as_str().unwrap());
+                return self.made(&argument[if holds { 1 } else { 2 }]);
+            }
+            (Some((name, argument)), _) if name == "Fn::Join" => {
+                let parts = self.made(&argument[1]).unwrap();
+                let parts: Vec<_> = parts
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|part| part.as_str().unwrap())
+                    .collect();
+                parts.join(argument[0].as_str().unwrap()).into()
+            }
+            (Some((name, argument)), _) if name == "Fn::GetAtt" => {
+                let parts = argument.as_array().unwrap().iter().map(|part| part.as_str().unwrap());
+                self.reference(&parts.collect::<Vec<_>>().join(".")).into()
+            }
+            (_, Value::Object(members)) => {
+                let members = members
+                    .iter()
+                    .filter_map(|(name, value)| Some((name.clone(), self.made(value)?)));
+                Value::Object(members.collect::<Map<_, _>>())
+            }
+            (_, Value::Array(items)) => items.iter().filter_map(|item| self.made(item)).collect(),
+            (_, other) => other.clone(),
+        })
+    }
+
+    fn condition(&self, name: &str) -> bool {
+        let condition = &template()["Conditions"][name]["Fn::Equals"];
+        let sides = self.made(condition).unwrap();
+        sides[0] == sides[1]
+    }
+
+    fn reference(&self, name: &str) -> String {
+        match name {
+            "AWS::Partition" => self.partition.to_owned(),
+            "AWS::Region" => self.region.to_owned(),
+            "AWS::URLSuffix" => self.url_suffix.to_owned(),
+            "AWS::AccountId" => ACCOUNT.to_owned(),
+            "IdentityPool" => POOL.replace("us-east-1", self.region),
+            "DeveloperProviderName" => "login.mycompany.myapp".to_owned(),
+            "AllowGuests" => self.guests.to_string(),
+            "AuthenticatedRole.Arn" => AUTHENTICATED.replace("arn:aws:", &format!("arn:{}:", self.partition)),
+            "GuestRole.Arn" => GUEST.replace("arn:aws:", &format!("arn:{}:", self.partition)),
+            "Data.Arn" => format!("arn:{}:s3:::data", self.partition),
+            other => panic!("the template refers to {other}"),
         }
-    })
+    }
+
+    /// `${Name}` is the template's, `${!name}` is IAM's.
+    fn substituted(&self, text: &str, names: &Map<String, Value>) -> String {
+        let mut parts = text.split("${");
+        let first = parts.next().unwrap().to_owned();
+        parts.fold(first, |made, part| {
+            let (name, rest) = part.split_once('}').unwrap();
+            match (name.strip_prefix('!'), names.get(name)) {
+                (Some(variable), _) => format!("{made}${{{variable}}}{rest}"),
+                (None, Some(value)) => format!("{made}{}{rest}", value.as_str().unwrap()),
+                (None, None) => format!("{made}{}{rest}", self.reference(name)),
+            }
+        })
+    }
+
+    fn resource(&self, name: &str) -> Value {
+        let resource = &template()["Resources"][name]["Properties"];
+        assert!(resource.is_object(), "{name}");
+        self.made(resource).unwrap()
+    }
+
+    /// The trust policy of a role, which the template has as text.
+    fn trust(&self, role: &str) -> Value {
+        serde_json::from_str(self.resource(role)["AssumeRolePolicyDocument"].as_str().unwrap()).unwrap()
+    }
 }
 
 fn resource(name: &str) -> Value {
-    let resource = &template()["Resources"][name]["Properties"];
-    assert!(resource.is_object(), "{name}");
-    made(resource)
+    COMMERCIAL.resource(name)
 }
 
 async fn pool(authenticated_trust: &Value) -> LocalIdentityPool {
     let properties = resource("IdentityPool");
     let roles = resource("Roles");
     assert_eq!(roles["IdentityPoolId"], POOL);
-    let guest_trust = &resource("GuestRole")["AssumeRolePolicyDocument"];
+    let guest_trust = COMMERCIAL.trust("GuestRole");
     let arn = |name: &str| roles["Roles"][name].as_str().unwrap().to_owned();
     LocalIdentityPool::builder()
         .identity_pool_id(POOL)
@@ -142,7 +197,7 @@ async fn guest_gets_credentials(pool: &LocalIdentityPool) -> bool {
 }
 
 fn trust() -> Value {
-    resource("AuthenticatedRole")["AssumeRolePolicyDocument"].clone()
+    COMMERCIAL.trust("AuthenticatedRole")
 }
 
 #[tokio::test]
@@ -204,4 +259,82 @@ fn users_keep_to_their_own_data_and_their_tenants() {
         ]
     );
     assert!(resource("GuestRole").get("Policies").is_none());
+}
+
+#[tokio::test]
+async fn in_every_partition_the_roles_trust_its_issuer_and_policies_name_its_arns() {
+    for (partition, region, url_suffix, issuer) in [
+        ("aws", "eu-central-1", "amazonaws.com", "cognito-identity.amazonaws.com"),
+        (
+            "aws-cn",
+            "cn-north-1",
+            "amazonaws.com.cn",
+            "cognito-identity.cn-north-1.amazonaws.com.cn",
+        ),
+        (
+            "aws-us-gov",
+            "us-gov-west-1",
+            "amazonaws.com",
+            "cognito-identity-us-gov.amazonaws.com",
+        ),
+        (
+            "aws-us-gov",
+            "us-gov-east-1",
+            "amazonaws.com",
+            "cognito-identity.us-gov-east-1.amazonaws.com",
+        ),
+        (
+            "aws-eusc",
+            "eusc-de-east-1",
+            "amazonaws.eu",
+            "cognito-identity.eusc-de-east-1.amazonaws.eu",
+        ),
+    ] {
+        let stack = Stack {
+            partition,
+            region,
+            url_suffix,
+            guests: true,
+        };
+        let pool_id = IdentityPoolId::new(stack.reference("IdentityPool")).unwrap();
+        assert_eq!(
+            pool_id.trust_principal(),
+            issuer,
+            "{region}: and the crate says the same"
+        );
+        for (role, amr) in [("AuthenticatedRole", "authenticated"), ("GuestRole", "unauthenticated")] {
+            let statement = &stack.trust(role)["Statement"][0];
+            assert_eq!(statement["Principal"]["Federated"], issuer, "{region}");
+            let condition = &statement["Condition"];
+            assert_eq!(condition["StringEquals"][format!("{issuer}:aud")], pool_id.as_str());
+            assert_eq!(condition["ForAnyValue:StringLike"][format!("{issuer}:amr")], amr);
+        }
+        let own = stack.resource("AuthenticatedRole");
+        assert_eq!(
+            own["Policies"][0]["PolicyDocument"]["Statement"][0]["Resource"],
+            format!("arn:{partition}:s3:::data/users/${{{issuer}:sub}}/*")
+        );
+        let vendor = TokenVendor::builder(&pool_id, "login.mycompany.myapp")
+            .configure(&LocalIdentityPool::builder().start().await.unwrap().backend_config())
+            .guest_claims(GuestClaims::hmac_sha256("0123456789abcdef0123456789abcdef").unwrap())
+            .account_id(ACCOUNT)
+            .build()
+            .unwrap();
+        let required: Value = serde_json::from_str(&vendor.required_iam_policy()).unwrap();
+        assert_eq!(stack.resource("VendPolicy")["PolicyDocument"], required, "{region}");
+    }
+}
+
+#[test]
+fn without_guests_the_backend_may_not_look_into_identities() {
+    let stack = Stack {
+        guests: false,
+        ..COMMERCIAL
+    };
+    let policy = stack.resource("VendPolicy")["PolicyDocument"].to_string();
+    assert!(
+        !policy.contains("DescribeIdentity\"") && !policy.contains("Lookup"),
+        "{policy}"
+    );
+    assert!(stack.resource("Roles")["Roles"].get("unauthenticated").is_none());
 }

@@ -13,5 +13,7 @@ mod admin;
 mod attacks;
 mod audit;
 mod cloudformation;
+mod forgetting;
+mod model;
 mod vending;
 mod verifier;
