@@ -165,6 +165,10 @@ impl Failure for Failed {
     fn expired_on_arrival() -> Self {
         Self
     }
+
+    fn too_short(_: Duration, _: Duration) -> Self {
+        Self
+    }
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;

@@ -15,7 +15,8 @@
 //! Cached<T>                  a value that was handed out
 //! ```
 //!
-//! Two locks: the engine's, and each flight's. They are never held together.
+//! Two locks: the engine's, and each flight's, which may be taken under the engine's and never the other way round. Nothing
+//! of the owner's runs under either: no load, drop, wake, clone of a waker or reading of the time.
 
 mod background;
 mod engine;
@@ -64,6 +65,8 @@ pub(crate) trait Failure: Clone + Send + Sync + 'static {
     fn ended() -> Self;
     /// The value that was loaded had expired already.
     fn expired_on_arrival() -> Self;
+    /// A caller needed a value for at least `wanted`, and the source gave one for `given`.
+    fn too_short(wanted: Duration, given: Duration) -> Self;
 }
 
 /// What a load returns.
@@ -161,6 +164,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     }
 
     /// Reads the value if it may be served without a full check: see [`HotValue::read`].
+    #[allow(dead_code, reason = "for tests and benches: owners keep a hot value of their own")]
     pub(crate) fn peek<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
         read_fresh(&self.engine.entry, &self.engine.clock, |fresh| fresh.map(read))
     }
@@ -185,6 +189,20 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     /// As for [`get`](Self::get).
     pub(crate) async fn refresh_now(&self) -> Result<Cached<T>, E> {
         self.engine.obtain(Demand::Forced).await
+    }
+
+    /// A value that is valid for at least `least` longer: the cached one if it is, else one that is loaded now, ahead of its
+    /// windows. Calls that wait at the same time share one load.
+    ///
+    /// # Errors
+    /// [`Failure::too_short`] if the source does not give that much, without asking it more than once a minute; the
+    /// source's error if the load fails, and for the 1 to 5 seconds (or what the source asked for) after one has failed.
+    ///
+    /// # Cancel safety
+    /// As for [`get`](Self::get).
+    #[cfg_attr(not(test), allow(dead_code, reason = "sessions are about to offer it"))]
+    pub(crate) async fn get_valid_for(&self, least: Duration) -> Result<Cached<T>, E> {
+        self.engine.obtain(Demand::ValidFor(least)).await
     }
 
     /// If `is_current` recognises the cached value, the next caller waits for a new one. The old one is kept, and served if

@@ -1,5 +1,7 @@
 //! What the refresh engine has to know of our [`Error`], and the errors that it raises itself.
 
+use std::time::Duration;
+
 use crate::error::{Error, ErrorKind};
 use crate::refresh::Failure;
 
@@ -12,17 +14,22 @@ impl Failure for Error {
         Self::needs_sign_in(self)
     }
 
-    fn retry_after(&self) -> Option<std::time::Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         Self::retry_after(self)
     }
 
     fn panicked(_: String) -> Self {
-        // Not its message: it may quote a response.
-        Self::new(ErrorKind::Panicked, "the app's hook panicked")
-            .with_hint("the panic's own message went to the panic hook of the process, stderr by default")
+        // The hooks' panics are caught where they are called. Not the message: it may quote a response.
+        Self::new(
+            ErrorKind::Panicked,
+            "the HTTP client, the identity store or the time source panicked",
+        )
+        .with_hint(
+            "the panic's own message went to the panic hook of the process, stderr by default; a tokio runtime needs `enable_all`",
+        )
     }
 
-    fn timed_out(after: std::time::Duration) -> Self {
+    fn timed_out(after: Duration) -> Self {
         Self::new(
             ErrorKind::Timeout,
             format!("no credentials after {} s", after.as_secs_f32()),
@@ -49,5 +56,17 @@ impl Failure for Error {
             "the credentials had expired when they arrived",
         )
         .with_hint("compare the service's `Date` with the expiration that it sent")
+    }
+
+    fn too_short(wanted: Duration, given: Duration) -> Self {
+        Self::new(
+            ErrorKind::Configuration,
+            format!(
+                "credentials for {} s were asked for, and the service gives them for {} s",
+                wanted.as_secs(),
+                given.as_secs()
+            ),
+        )
+        .with_hint("ask for less; in the classic flow, raise its duration and the role's maximum session duration")
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::Issuers;
+use super::partitions::Partition;
 use super::pool::LocalIdentityPool;
 use super::pool_service::{Options, PoolService, Settings};
 use super::pools::{Pool, PoolSettings, State};
@@ -56,7 +57,9 @@ pub struct LocalIdentityPoolBuilder {
     developer_provider: Option<String>,
     allow_guests: bool,
     allow_classic_flow: Option<bool>,
-    roles: Option<BTreeMap<String, String>>,
+    /// Those that were set; the others are of the pool's account, unless there shall be none.
+    roles: BTreeMap<String, String>,
+    default_roles: bool,
     registered: Roles,
     further: Vec<Pool>,
     options: Options,
@@ -87,7 +90,8 @@ impl LocalIdentityPoolBuilder {
             developer_provider: None,
             allow_guests: false,
             allow_classic_flow: None,
-            roles: None,
+            roles: BTreeMap::new(),
+            default_roles: true,
             registered: Roles::default(),
             further: Vec::new(),
             options: Options::default(),
@@ -141,19 +145,20 @@ impl LocalIdentityPoolBuilder {
 
     /// The role of authenticated identities. By default a role of the pool's account.
     pub fn authenticated_role(mut self, arn: impl Into<String>) -> Self {
-        self.roles_mut().insert("authenticated".to_owned(), arn.into());
+        self.roles.insert("authenticated".to_owned(), arn.into());
         self
     }
 
     /// The role of guests. By default a role of the pool's account.
     pub fn unauthenticated_role(mut self, arn: impl Into<String>) -> Self {
-        self.roles_mut().insert("unauthenticated".to_owned(), arn.into());
+        self.roles.insert("unauthenticated".to_owned(), arn.into());
         self
     }
 
     /// A pool without roles, as CreateIdentityPool leaves it: every exchange is refused.
     pub fn without_roles(mut self) -> Self {
-        self.roles_mut().clear();
+        self.roles.clear();
+        self.default_roles = false;
         self
     }
 
@@ -182,7 +187,8 @@ impl LocalIdentityPoolBuilder {
     ///         "TrustPolicy": { "Statement": [{
     ///           "Effect": "Allow",
     ///           "Principal": { "Federated": "cognito-identity.amazonaws.com" },
-    ///           "Action": "sts:AssumeRoleWithWebIdentity"
+    ///           "Action": "sts:AssumeRoleWithWebIdentity",
+    ///           "Condition": { "ForAnyValue:StringLike": { "cognito-identity.amazonaws.com:amr": "unauthenticated" } }
     ///         }] },
     ///         "MaxSessionDuration": 7200
     ///       }]
@@ -245,9 +251,16 @@ impl LocalIdentityPoolBuilder {
         self
     }
 
-    /// How long after its end a token is still accepted, in whole seconds; 0 by default.
+    /// How long after its end a token that Cognito issued is still accepted, in whole seconds; 0 by default.
     pub fn token_grace(mut self, grace: Duration) -> Self {
         self.options.token_grace = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// How long after its end a token of an external provider is still accepted, in whole seconds; 300 by default, as
+    /// documented for OpenID Connect providers.
+    pub fn external_token_grace(mut self, grace: Duration) -> Self {
+        self.options.external_grace = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         self
     }
 
@@ -278,10 +291,6 @@ impl LocalIdentityPoolBuilder {
         self
     }
 
-    fn roles_mut(&mut self) -> &mut BTreeMap<String, String> {
-        self.roles.get_or_insert_with(|| default_roles(&self.account_id))
-    }
-
     /// The port of the server; 0, the default, takes any free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
@@ -301,7 +310,8 @@ impl LocalIdentityPoolBuilder {
     }
 
     /// The host of the tokens' issuer, and with it the key of the logins map. By default
-    /// `cognito-identity.amazonaws.com`; in China and in GovCloud the host of the region.
+    /// `cognito-identity.amazonaws.com`; in China and in GovCloud the host of the region. The principal that trust policies
+    /// name follows the region alone.
     pub fn issuer_host(mut self, host: impl Into<String>) -> Self {
         self.issuer_host = Some(host.into());
         self
@@ -349,9 +359,20 @@ impl LocalIdentityPoolBuilder {
         };
         let mut state = State::default();
         settings.check()?;
-        let roles = self.roles.unwrap_or_else(|| default_roles(&self.account_id));
+        let partition = Partition::of(&self.region);
+        let mut roles = self.roles;
+        if self.default_roles {
+            for kind in ["authenticated", "unauthenticated"] {
+                roles
+                    .entry(kind.to_owned())
+                    .or_insert_with(|| default_role(&partition, &self.account_id, kind));
+            }
+        }
         for pool in self.further {
             in_region(&pool.settings.identity_pool_id, &self.region)?;
+            pool.settings.check()?;
+            pool.check_roles(&self.account_id)
+                .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
             state
                 .add_pool(pool)
                 .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
@@ -374,7 +395,8 @@ impl LocalIdentityPoolBuilder {
             }
         };
         let settings = Settings {
-            issuer_host: self.issuer_host.unwrap_or_else(|| issuer_host(&self.region)),
+            issuer_host: self.issuer_host.unwrap_or_else(|| partition.issuer_host.clone()),
+            partition,
             region: self.region,
             account_id: self.account_id,
             developer_access_key,
@@ -409,7 +431,9 @@ impl PoolSettings {
             Value::Object(input) => input,
             _ => Map::new(),
         };
-        shapes::check(model::UPDATE_POOL, &input).map_err(|refusal| LocalPoolError::Setting(refusal.message))
+        shapes::check(model::UPDATE_POOL, &input)
+            .and_then(|()| self.check_providers())
+            .map_err(|refusal| LocalPoolError::Setting(refusal.message))
     }
 }
 
@@ -422,19 +446,6 @@ fn in_region(pool_id: &str, region: &str) -> Result<(), LocalPoolError> {
     }
 }
 
-fn default_roles(account_id: &str) -> BTreeMap<String, String> {
-    ["authenticated", "unauthenticated"]
-        .into_iter()
-        .map(|kind| (kind.to_owned(), format!("arn:aws:iam::{account_id}:role/local-{kind}")))
-        .collect()
-}
-
-fn issuer_host(region: &str) -> String {
-    if region.starts_with("cn-") {
-        format!("cognito-identity.{region}.amazonaws.com.cn")
-    } else if region.starts_with("us-gov-") {
-        format!("cognito-identity.{region}.amazonaws.com")
-    } else {
-        "cognito-identity.amazonaws.com".to_owned()
-    }
+fn default_role(partition: &Partition, account_id: &str, kind: &str) -> String {
+    format!("arn:{}:iam::{account_id}:role/local-{kind}", partition.name)
 }

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::rules::{Refusal, Rule};
 
+/// How many identities all pools together can have: AWS has no limit, the memory of this machine has.
+const MAX_IDENTITIES: usize = 1_000_000;
+
 /// What one identity can have, dev users and public logins together.
 const MAX_LINKS: usize = 20;
 
@@ -87,13 +90,25 @@ impl Identity {
 }
 
 /// All identities of all pools.
-#[derive(Default)]
 pub(super) struct Directory {
+    limit: usize,
     identities: HashMap<String, Identity>,
     owners: HashMap<(String, Link), String>,
     /// Per pool, in the order of creation.
     by_serial: HashMap<String, BTreeMap<u64, String>>,
     serial: u64,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            limit: MAX_IDENTITIES,
+            identities: HashMap::new(),
+            owners: HashMap::new(),
+            by_serial: HashMap::new(),
+            serial: 0,
+        }
+    }
 }
 
 impl Directory {
@@ -122,7 +137,10 @@ impl Directory {
     }
 
     /// A new identity, a guest until something is linked to it.
-    pub(super) fn create(&mut self, id: String, pool: &str, now: f64) {
+    pub(super) fn create(&mut self, id: String, pool: &str, now: f64) -> Result<(), Refusal> {
+        if self.identities.len() >= self.limit {
+            return Err(Rule::IdentityLimit.refuse(&[&self.limit]));
+        }
         self.serial += 1;
         let identity = Identity {
             pool: pool.to_owned(),
@@ -137,6 +155,7 @@ impl Directory {
             .or_default()
             .insert(self.serial, id.clone());
         self.identities.insert(id, identity);
+        Ok(())
     }
 
     /// Links `links` to the identity `into`. Those that other identities have bring their whole identity along: it is
@@ -263,13 +282,25 @@ mod tests {
     fn directory(ids: &[&str]) -> Directory {
         let mut directory = Directory::default();
         for id in ids {
-            directory.create((*id).to_owned(), "pool", 0.0);
+            directory.create((*id).to_owned(), "pool", 0.0).unwrap();
         }
         directory
     }
 
     fn life(directory: &Directory, id: &str) -> Life {
         directory.get(id).unwrap().life
+    }
+
+    #[test]
+    fn no_client_can_make_identities_without_end() {
+        let mut directory = directory(&["a"]);
+        directory.limit = 2;
+        directory.create("b".to_owned(), "pool", 0.0).unwrap();
+        let refused = directory.create("c".to_owned(), "pool", 0.0).unwrap_err();
+        assert_eq!(refused.rule, Rule::IdentityLimit);
+        assert!(directory.get("c").is_err());
+        directory.delete("a");
+        directory.create("c".to_owned(), "pool", 0.0).unwrap();
     }
 
     #[test]

@@ -11,6 +11,7 @@ use base64_simd::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::clock::seconds;
+use super::pools::{bare_issuer, same_provider};
 use super::tokens::{Algorithm, Jwt, KeyRing};
 
 /// The prefix of a simulated access token, which real ones have as opaquely.
@@ -60,12 +61,17 @@ impl fmt::Debug for LocalIssuer {
 /// Why a token of a simulated provider is not good.
 pub(super) enum Flaw {
     Unavailable,
-    NoToken,
+    /// No JWT, from a provider of JWTs.
+    NotAJwt,
+    /// Nothing that a provider of opaque tokens issued.
+    NotIssued,
     Issuer,
     MissingAudience,
     Audience,
     Signature,
-    Expired { exp: i64 },
+    Expired {
+        exp: i64,
+    },
     OpaqueExpired,
 }
 
@@ -150,12 +156,16 @@ impl LocalIssuer {
             .and_then(|rest| URL_SAFE_NO_PAD.decode_to_vec(rest).ok());
         let unwrapped = unwrapped.and_then(|bytes| String::from_utf8(bytes).ok());
         let token = if self.provider.opaque {
-            unwrapped.as_deref().ok_or(Flaw::NoToken)?
+            unwrapped.as_deref().ok_or(Flaw::NotIssued)?
         } else {
             token
         };
-        let jwt = Jwt::parse(token).ok_or(Flaw::NoToken)?;
-        if jwt.text("iss").strip_prefix("https://") != Some(&self.provider.name) {
+        let jwt = Jwt::parse(token).ok_or(if self.provider.opaque {
+            Flaw::NotIssued
+        } else {
+            Flaw::NotAJwt
+        })?;
+        if !same_provider(jwt.text("iss"), &self.provider.name) {
             return Err(Flaw::Issuer);
         }
         if !jwt.claims.contains_key("aud") {
@@ -274,12 +284,12 @@ impl Issuers {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(provider)
+            .get(bare_issuer(provider))
             .cloned()
     }
 
     pub(super) fn add(&self, issuer: LocalIssuer) {
         let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        issuers.insert(issuer.provider_name().to_owned(), issuer);
+        issuers.insert(bare_issuer(issuer.provider_name()).to_owned(), issuer);
     }
 }

@@ -5,37 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::directory::Link;
-use super::issuers::Flaw;
-use super::pool_service::PoolService;
-use super::pools::Pool;
+use super::issuers::{Flaw, Issuers};
+use super::pools::{Pool, SOCIAL, UserPool, bare_issuer, same_provider};
 use super::rules::{Refusal, Rule};
-use super::tokens::{Algorithm, Jwt};
-
-/// Providers that every pool may name, and whether their tokens are opaque.
-pub(super) const SOCIAL: &[(&str, bool)] = &[
-    ("graph.facebook.com", true),
-    ("www.amazon.com", true),
-    ("api.twitter.com", true),
-    ("www.digits.com", true),
-    ("accounts.google.com", false),
-    ("appleid.apple.com", false),
-];
-
-/// The most that the session tags of one token may take, in bytes.
-const MAX_TAG_BYTES: usize = 460;
+use super::tokens::{Algorithm, Jwt, KeyRing};
 
 /// Whether a key of the logins map stands for Cognito's own tokens.
 pub(super) fn is_cognito_host(provider: &str) -> bool {
-    provider.starts_with("cognito-identity.")
+    (provider.starts_with("cognito-identity.") || provider.starts_with("cognito-identity-"))
         && (provider.ends_with(".amazonaws.com") || provider.ends_with(".amazonaws.com.cn"))
 }
 
 /// Whether a key of the logins map names a public provider, configured or not.
-pub(super) fn is_public(service: &PoolService, pool: &Pool, provider: &str) -> bool {
+pub(super) fn is_public(issuers: &Issuers, pool: &Pool, provider: &str) -> bool {
     SOCIAL.iter().any(|(name, _)| *name == provider)
         || provider.starts_with("cognito-idp.")
         || provider.starts_with("arn:")
-        || service.issuers.get(provider).is_some()
+        || issuers.get(provider).is_some()
         || audiences(pool, provider).is_some()
 }
 
@@ -45,32 +31,27 @@ fn audiences<'a>(pool: &'a Pool, provider: &str) -> Option<Vec<&'a str>> {
     if let Some(app) = settings
         .supported_login_providers
         .as_ref()
-        .and_then(|providers| providers.get(provider))
+        .and_then(|providers| providers.get(bare_issuer(provider)))
     {
         // An app may have several ids, one for each platform.
         return Some(app.split(';').collect());
     }
+    let is_named = |user_pool: &&UserPool| {
+        let name = user_pool.provider_name.as_deref();
+        name.is_some_and(|name| same_provider(name, provider))
+    };
     let user_pools: Vec<&str> = settings
         .cognito_identity_providers
         .iter()
         .flatten()
-        .filter(|user_pool| user_pool.provider_name.as_deref() == Some(provider))
+        .filter(is_named)
         .filter_map(|user_pool| user_pool.client_id.as_deref())
         .collect();
     if !user_pools.is_empty() {
         return Some(user_pools);
     }
     // The client ids of an OIDC provider are in IAM, which is not simulated.
-    let named = |arn: &&String| {
-        arn.split_once(":oidc-provider/")
-            .is_some_and(|(_, host)| host == provider)
-    };
-    settings
-        .open_id_connect_provider_arns
-        .iter()
-        .flatten()
-        .find(named)
-        .map(|_| Vec::new())
+    settings.oidc_arns_of(provider).next().map(|_| Vec::new())
 }
 
 /// A login that was proven by a token.
@@ -81,57 +62,76 @@ pub(super) struct VerifiedLogin {
     pub(super) claims: Map<String, Value>,
 }
 
-/// Checks the token of a public provider.
-pub(super) fn verify(
-    service: &PoolService,
-    pool: &Pool,
-    provider: &str,
-    token: &str,
-    now: i64,
-) -> Result<VerifiedLogin, Refusal> {
-    if is_cognito_host(provider) || Jwt::parse(token).is_some_and(|jwt| jwt.is_from_cognito()) {
-        return Err(Rule::CognitoTokenPassed.into());
+impl VerifiedLogin {
+    /// The app that the token is for.
+    pub(super) fn audience(&self) -> &str {
+        self.claims.get("aud").and_then(Value::as_str).unwrap_or_default()
     }
-    if !is_public(service, pool, provider) {
-        return Err(Rule::PublicProviderOnly.into());
-    }
-    let audiences = audiences(pool, provider).ok_or(Rule::UnsupportedProvider)?;
-    let issuer = service.issuers.get(provider).ok_or(Rule::BadTokenSignature)?;
-    let claims = issuer
-        .verify(token, &audiences, now, service.options.token_grace)
-        .map_err(|flaw| match flaw {
-            Flaw::Unavailable => Rule::ExternalService.refuse(&[&provider]),
-            Flaw::NoToken => Rule::InvalidToken.into(),
-            Flaw::Issuer => Rule::IssuerMismatch.into(),
-            Flaw::MissingAudience => Rule::MissingClaim.refuse(&[&"aud"]),
-            Flaw::Audience => Rule::UnsupportedProvider.into(),
-            Flaw::Signature => Rule::BadTokenSignature.into(),
-            Flaw::Expired { exp } => Rule::TokenExpired.refuse(&[&now, &exp]),
-            Flaw::OpaqueExpired => Rule::OpaqueTokenExpired.into(),
-        })?;
-    let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let amr = issuer.amr(&subject);
-    Ok(VerifiedLogin {
-        link: Link::Public {
-            provider: provider.to_owned(),
-            subject,
-        },
-        amr,
-        claims,
-    })
 }
 
-/// Checks all public logins of a map; one that is not good spoils it.
-pub(super) fn verify_all<'a>(
-    service: &PoolService,
-    pool: &Pool,
-    logins: impl IntoIterator<Item = (&'a String, &'a String)>,
-    now: i64,
-) -> Result<Vec<VerifiedLogin>, Refusal> {
-    logins
-        .into_iter()
-        .map(|(provider, token)| verify(service, pool, provider, token, now))
-        .collect()
+/// What decides whether the logins of a request are good for a pool.
+#[derive(Clone, Copy)]
+pub(super) struct LoginCheck<'a> {
+    pub(super) issuers: &'a Issuers,
+    pub(super) pool: &'a Pool,
+    /// Seconds since the epoch.
+    pub(super) now: i64,
+    /// For how many seconds a token is accepted after its end.
+    pub(super) grace: i64,
+}
+
+impl LoginCheck<'_> {
+    /// Checks the token of a public provider.
+    pub(super) fn verify(&self, provider: &str, token: &str) -> Result<VerifiedLogin, Refusal> {
+        if is_cognito_host(provider) || Jwt::parse(token).is_some_and(|jwt| jwt.is_from_cognito()) {
+            return Err(Rule::CognitoTokenPassed.into());
+        }
+        if !is_public(self.issuers, self.pool, provider) {
+            return Err(Rule::PublicProviderOnly.into());
+        }
+        let unsupported =
+            || Refusal::from(Rule::UnsupportedProvider).because(format!("the pool has no provider {provider}"));
+        let audiences = audiences(self.pool, provider).ok_or_else(unsupported)?;
+        let issuer = self.issuers.get(provider).ok_or_else(|| {
+            Refusal::from(Rule::BadTokenSignature).because(format!("no issuer {provider} is simulated"))
+        })?;
+        let now = self.now;
+        let claims = issuer
+            .verify(token, &audiences, now, self.grace)
+            .map_err(|flaw| match flaw {
+                Flaw::Unavailable => Rule::ExternalService.refuse(&[&provider]),
+                Flaw::NotAJwt => Rule::NotAnIdToken.into(),
+                Flaw::NotIssued => Rule::InvalidToken.into(),
+                Flaw::Issuer => Rule::IssuerMismatch.into(),
+                Flaw::MissingAudience => Rule::MissingClaim.refuse(&[&"aud"]),
+                Flaw::Audience => Refusal::from(Rule::UnsupportedProvider)
+                    .because(format!("the token of {provider} is for another app")),
+                Flaw::Signature => Rule::BadTokenSignature.into(),
+                Flaw::Expired { exp } => Rule::TokenExpired.refuse(&[&now, &exp]),
+                Flaw::OpaqueExpired => Rule::OpaqueTokenExpired.into(),
+            })?;
+        let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let amr = issuer.amr(&subject);
+        Ok(VerifiedLogin {
+            link: Link::Public {
+                provider: issuer.provider_name().to_owned(),
+                subject,
+            },
+            amr,
+            claims,
+        })
+    }
+
+    /// Checks all public logins of a map; one that is not good spoils it.
+    pub(super) fn verify_all<'l>(
+        &self,
+        logins: impl IntoIterator<Item = (&'l String, &'l String)>,
+    ) -> Result<Vec<VerifiedLogin>, Refusal> {
+        logins
+            .into_iter()
+            .map(|(provider, token)| self.verify(provider, token))
+            .collect()
+    }
 }
 
 /// What is linked by verified logins.
@@ -157,7 +157,8 @@ pub(super) fn amr(logins: &[VerifiedLogin]) -> Vec<String> {
 pub(super) fn principal_tags(pool: &Pool, logins: &[VerifiedLogin]) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::new();
     for login in logins {
-        let Some(map) = pool.tag_maps.get(login.link.provider()) else {
+        let names = pool.settings.names_of(login.link.provider(), login.audience());
+        let Some(map) = names.iter().find_map(|name| pool.tag_maps.get(name)) else {
             continue;
         };
         let defaults = [
@@ -177,12 +178,6 @@ pub(super) fn principal_tags(pool: &Pool, logins: &[VerifiedLogin]) -> BTreeMap<
         }
     }
     tags
-}
-
-/// How full these session tags make a session, in percent.
-pub(super) fn packed_percent(tags: &BTreeMap<String, String>) -> usize {
-    let bytes: usize = tags.iter().map(|(key, value)| key.len() + value.len()).sum();
-    bytes * 100 / MAX_TAG_BYTES
 }
 
 /// What a token that the pool issued says.
@@ -210,10 +205,11 @@ impl CognitoToken {
 
 /// Checks a token that Cognito itself issued.
 pub(super) fn verify_cognito(
-    service: &PoolService,
+    keys: &KeyRing,
     provider: &str,
     token: &str,
     now: i64,
+    grace: i64,
 ) -> Result<CognitoToken, Refusal> {
     let jwt = Jwt::parse(token)
         .filter(Jwt::is_from_cognito)
@@ -221,10 +217,10 @@ pub(super) fn verify_cognito(
     if jwt.text("iss").strip_prefix("https://") != Some(provider) {
         return Err(Rule::IssuerMismatch.into());
     }
-    if !service.keys.verify(&jwt, Algorithm::Rs512) {
+    if !keys.verify(&jwt, Algorithm::Rs512) {
         return Err(Rule::BadTokenSignature.into());
     }
-    if now >= jwt.exp().saturating_add(service.options.token_grace) {
+    if now >= jwt.exp().saturating_add(grace) {
         return Err(Rule::TokenExpired.refuse(&[&now, &jwt.exp()]));
     }
     Ok(CognitoToken::new(&jwt))

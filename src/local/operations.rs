@@ -12,8 +12,10 @@ use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::clock::{epoch, seconds};
+use super::logins::LoginCheck;
 use super::model;
 use super::pool_service::PoolService;
+use super::pools::Pool;
 use super::record::LocalRequest;
 use super::rules::{Refusal, Rule};
 use super::shapes::Member;
@@ -97,6 +99,16 @@ pub(super) fn new_id(service: &PoolService) -> String {
     format!("{}:{}", service.settings.region, uuid::Uuid::new_v4())
 }
 
+/// What decides whether logins are good for a pool, `now` in seconds since the epoch.
+fn login_check<'p>(service: &'p PoolService, pool: &'p Pool, now: i64) -> LoginCheck<'p> {
+    LoginCheck {
+        issuers: &service.issuers,
+        pool,
+        now,
+        grace: service.options.external_grace,
+    }
+}
+
 /// One call of an operation.
 pub(super) struct Call<'a> {
     pub(super) service: &'a PoolService,
@@ -141,6 +153,14 @@ impl<'a> Call<'a> {
     /// Whole seconds since the epoch.
     fn seconds(&self) -> i64 {
         seconds(self.now)
+    }
+
+    /// What decides whether logins are good for a pool.
+    fn logins<'p>(&self, pool: &'p Pool) -> LoginCheck<'p>
+    where
+        'a: 'p,
+    {
+        login_check(self.service, pool, self.seconds())
     }
 
     fn new_id(&self) -> String {

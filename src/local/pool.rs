@@ -19,9 +19,8 @@ use super::client::InProcess;
 use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::{AmrForm, LocalIssuer};
-use super::logins;
-use super::pool_service::PoolService;
-use super::pools::{PoolSettings, UserPool};
+use super::pool_service::{PoolService, Settings};
+use super::pools::{PoolSettings, SOCIAL, UserPool};
 use super::record::LocalRequest;
 use super::rules::{self, FidelityRule, Refusal};
 
@@ -143,8 +142,11 @@ impl LocalIdentityPool {
     /// [`LocalPoolError`] if the name is none that a logins map can have.
     pub fn oidc_issuer(&self, host: &str) -> Result<LocalIssuer, LocalPoolError> {
         let service = &self.running.service;
-        let social = logins::SOCIAL.iter().find(|(name, _)| *name == host);
-        let arn = format!("arn:aws:iam::{}:oidc-provider/{host}", service.settings.account_id);
+        let social = SOCIAL.iter().find(|(name, _)| *name == host);
+        let Settings {
+            partition, account_id, ..
+        } = &service.settings;
+        let arn = format!("arn:{}:iam::{account_id}:oidc-provider/{host}", partition.name);
         let form = if social.is_some() {
             AmrForm::Social
         } else {
@@ -299,7 +301,8 @@ impl LocalIdentityPool {
         &self.running.service.settings.admin_token
     }
 
-    /// The last 65,536 requests, oldest first: what was asked, by whom, and how it was answered.
+    /// The last 65,536 requests (fewer if they would take more than 64 MiB), oldest first: what was asked, by whom, and
+    /// how it was answered.
     ///
     /// It tells which identity an access key belongs to. The ARN cannot: it ends in `CognitoIdentityCredentials` for
     /// every user, as on AWS.

@@ -12,8 +12,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::clock::seconds;
 use super::faults::LocalFaults;
 use super::issuers::Issuers;
+use super::partitions::Partition;
 use super::pools::State;
-use super::record::{LocalRequest, Records};
+use super::record::{LocalRequest, Records, cut};
 use super::roles::Roles;
 use super::sessions::{Mint, Session, Upstream};
 use super::sigv4::{Authorization, Mismatch, Scope, verify};
@@ -24,6 +25,7 @@ use super::tokens::KeyRing;
 pub(super) struct Settings {
     pub(super) region: String,
     pub(super) account_id: String,
+    pub(super) partition: Partition,
     /// Host of the `iss` claim, and the key of the logins map.
     pub(super) issuer_host: String,
     pub(super) developer_access_key: String,
@@ -37,34 +39,45 @@ pub(super) struct Settings {
 impl Settings {
     /// Who the developer credentials belong to.
     pub(super) fn developer_arn(&self) -> String {
-        format!("arn:aws:iam::{}:user/developer", self.account_id)
+        format!("arn:{}:iam::{}:user/developer", self.partition.name, self.account_id)
     }
 
     pub(super) fn pool_arn(&self, pool_id: &str) -> String {
-        let partition = match self.region.split('-').next() {
-            Some("cn") => "aws-cn",
-            _ if self.region.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        };
         format!(
-            "arn:{partition}:cognito-identity:{}:{}:identitypool/{pool_id}",
-            self.region, self.account_id
+            "arn:{}:cognito-identity:{}:{}:identitypool/{pool_id}",
+            self.partition.name, self.region, self.account_id
         )
     }
 }
 
-/// What the service's documentation leaves open (H.4 of the rules), and what a test may want otherwise.
-#[derive(Default)]
+/// What the service's documentation leaves open, and what a test may want otherwise.
 pub(super) struct Options {
     pub(super) merge_guests: bool,
     pub(super) wrong_provider_is_parameter: bool,
     pub(super) ignore_custom_role: bool,
     pub(super) refuse_classic_exchange: bool,
-    /// Seconds after a token's end.
+    /// Seconds for which a token of Cognito's own is accepted after its end.
     pub(super) token_grace: i64,
+    /// The same for tokens of external providers.
+    pub(super) external_grace: i64,
     pub(super) throttling: bool,
     /// Operations that a policy denies, signed or not.
     pub(super) denied: BTreeSet<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            merge_guests: false,
+            wrong_provider_is_parameter: false,
+            ignore_custom_role: false,
+            refuse_classic_exchange: false,
+            token_grace: 0,
+            external_grace: 300,
+            throttling: false,
+            denied: BTreeSet::new(),
+        }
+    }
 }
 
 /// The pool without any transport.
@@ -124,17 +137,9 @@ impl PoolService {
         now: SystemTime,
         record: &mut LocalRequest,
     ) -> Result<Signer, Distrust> {
-        let headers = request.headers();
-        let value = headers.get(header::AUTHORIZATION).ok_or(Distrust::Missing)?;
-        let value = value.to_str().map_err(|_| Distrust::Incomplete("it is not ASCII"))?;
-        if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
-            return Err(Distrust::Incomplete("it is given twice"));
-        }
-        let authorization = Authorization::parse(value).map_err(Distrust::Incomplete)?;
-        record.access_key_id = Some(authorization.access_key_id.to_owned());
-        let token = headers
-            .get("x-amz-security-token")
-            .map(|token| token.to_str().unwrap_or_default());
+        let authorization = authorization(request)?;
+        record.access_key_id = Some(cut(&authorization.access_key_id).to_owned());
+        let token = authorization.session_token(request);
         let (signer, secret) = if authorization.access_key_id == self.settings.developer_access_key && token.is_none() {
             (
                 Signer::Developer,
@@ -144,11 +149,11 @@ impl PoolService {
             let token = token.ok_or(Distrust::UnknownKey)?;
             let session = self
                 .mint
-                .open(authorization.access_key_id, token)
+                .open(&authorization.access_key_id, token)
                 .ok_or(Distrust::UnknownKey)?;
             (
                 Signer::Session(Box::new(session)),
-                self.mint.secret(authorization.access_key_id),
+                self.mint.secret(&authorization.access_key_id),
             )
         };
         verify(request, &authorization, &secret, scope, seconds(now)).map_err(|mismatch| match mismatch {
@@ -166,4 +171,18 @@ impl PoolService {
         }
         Ok(signer)
     }
+}
+
+/// How a request is signed: by its header, or presigned in its query.
+fn authorization(request: &Request<Bytes>) -> Result<Authorization<'_>, Distrust> {
+    let headers = request.headers();
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        let presigned = Authorization::presigned(request.uri().query().unwrap_or_default());
+        return presigned.ok_or(Distrust::Missing)?.map_err(Distrust::Incomplete);
+    };
+    let value = value.to_str().map_err(|_| Distrust::Incomplete("it is not ASCII"))?;
+    if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+        return Err(Distrust::Incomplete("it is given twice"));
+    }
+    Authorization::parse(value).map_err(Distrust::Incomplete)
 }

@@ -1,11 +1,17 @@
 //! What was asked of the pool, by whom, and how it was answered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// How many requests are remembered.
 const CAPACITY: usize = 65_536;
+
+/// How many bytes they take together at most.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What is kept of a text that a client sent before anything about it was checked.
+const MAX_TEXT: usize = 256;
 
 /// One request that the pool answered; see [`LocalIdentityPool::requests`](super::LocalIdentityPool::requests).
 ///
@@ -51,7 +57,7 @@ impl LocalRequest {
     pub(super) fn new(service: &'static str, operation: &str, authorization: bool, at: SystemTime) -> Self {
         Self {
             service,
-            operation: operation.to_owned(),
+            operation: cut(operation).to_owned(),
             status: 200,
             error: None,
             rule: None,
@@ -69,14 +75,58 @@ impl LocalRequest {
     }
 }
 
+impl LocalRequest {
+    /// What it takes in memory, nearly.
+    fn bytes(&self) -> usize {
+        let optional = [
+            &self.why,
+            &self.identity_pool_id,
+            &self.identity_id,
+            &self.access_key_id,
+            &self.issued_access_key_id,
+        ];
+        let texts = [&self.operation, &self.request_id].into_iter();
+        let texts = texts.chain(optional.into_iter().flatten()).chain(&self.logins);
+        let tags = self.principal_tags.iter().flat_map(|(key, value)| [key, value]);
+        size_of::<Self>()
+            + texts
+                .chain(tags)
+                .map(|text| text.len() + size_of::<String>())
+                .sum::<usize>()
+    }
+}
+
+/// The beginning of a text.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
 /// Told of every request, for a log.
 pub(super) type Observer = Box<dyn Fn(&LocalRequest) + Send + Sync>;
 
 /// The last requests, oldest first.
 #[derive(Default)]
 pub(super) struct Records {
-    requests: Mutex<VecDeque<LocalRequest>>,
+    kept: Mutex<Kept>,
     pub(super) observer: Option<Observer>,
+}
+
+#[derive(Default)]
+struct Kept {
+    requests: VecDeque<LocalRequest>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, request: LocalRequest) {
+        self.bytes += request.bytes();
+        self.requests.push_back(request);
+        while (self.requests.len() > CAPACITY || self.bytes > MAX_BYTES)
+            && let Some(oldest) = self.requests.pop_front()
+        {
+            self.bytes -= oldest.bytes();
+        }
+    }
 }
 
 impl Records {
@@ -92,23 +142,58 @@ impl Records {
         if let Some(observer) = &self.observer {
             observer(&request);
         }
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if requests.len() == CAPACITY {
-            requests.pop_front();
-        }
-        requests.push_back(request);
+        self.kept().push(request);
     }
 
     pub(super) fn all(&self) -> Vec<LocalRequest> {
-        self.requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.kept().requests.iter().cloned().collect()
     }
 
     pub(super) fn clear(&self) {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.kept() = Kept::default();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(operation: &str) -> LocalRequest {
+        LocalRequest::new("cognito-identity", operation, false, SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn of_a_long_target_the_beginning_is_kept() {
+        assert_eq!(request(&"x".repeat(300_000)).operation.len(), MAX_TEXT);
+        assert_eq!(request(&"é".repeat(300)).operation.chars().count(), MAX_TEXT / 2);
+        assert_eq!(request("GetId").operation, "GetId");
+    }
+
+    #[test]
+    fn the_requests_are_bounded_in_number_and_in_bytes() {
+        let mut kept = Kept::default();
+        for _ in 0..CAPACITY + 10 {
+            kept.push(request("GetId"));
+        }
+        assert_eq!(kept.requests.len(), CAPACITY);
+        let tags: BTreeMap<String, String> = (0..50).map(|n| (n.to_string(), "v".repeat(1 << 20))).collect();
+        let large = || LocalRequest {
+            principal_tags: tags.clone(),
+            ..request("large")
+        };
+        for _ in 0..3 {
+            kept.push(large());
+            assert!(kept.bytes <= MAX_BYTES, "{}", kept.bytes);
+        }
+        assert_eq!(
+            kept.requests.back().map(|request| request.operation.as_str()),
+            Some("large")
+        );
+        let counted: usize = kept.requests.iter().map(LocalRequest::bytes).sum();
+        assert_eq!(kept.bytes, counted);
     }
 }

@@ -37,6 +37,8 @@ impl<'a> Spoken<'a> {
             }
         } else if posted && sts::is_form(headers) {
             Self::Query(sts::Form::parse(request.body()))
+        } else if let Some(form) = sts::in_query(request) {
+            Self::Query(form)
         } else {
             Self::Plain
         }

@@ -136,37 +136,47 @@ fn check_types(members: &[Member], input: &Map<String, Value>) -> Result<(), Ref
 }
 
 fn check_type(shape: &Shape, value: &Value) -> Result<(), Refusal> {
-    let expected = match (shape, value) {
-        (Shape::Text(_) | Shape::Choice(_), Value::String(_)) | (Shape::Bool, Value::Bool(_)) => return Ok(()),
-        (Shape::Long { .. }, Value::Number(number)) if number.is_i64() => return Ok(()),
-        (Shape::List { of, .. }, Value::Array(values)) => {
-            return values
-                .iter()
-                .filter(|value| !value.is_null())
-                .try_for_each(|value| check_type(of, value));
-        }
-        (Shape::Map { value: of, .. }, Value::Object(map)) => {
-            return map
-                .values()
-                .filter(|value| !value.is_null())
-                .try_for_each(|value| check_type(of, value));
-        }
-        (Shape::Structure(members), Value::Object(map)) => return check_types(members, map),
-        (Shape::Text(_) | Shape::Choice(_), _) => "a String",
-        (Shape::Bool, _) => "a Boolean",
-        (Shape::Long { .. }, _) => "a Long",
-        (Shape::List { .. }, _) => "a List",
-        (Shape::Map { .. } | Shape::Structure(_), _) => "a Map",
+    match (shape, value) {
+        (Shape::Text(_) | Shape::Choice(_), Value::String(_)) | (Shape::Bool, Value::Bool(_)) => Ok(()),
+        (Shape::Long { .. }, Value::Number(number)) if number.is_i64() => Ok(()),
+        (Shape::List { of, .. }, Value::Array(values)) => values
+            .iter()
+            .filter(|value| !value.is_null())
+            .try_for_each(|value| check_type(of, value)),
+        (Shape::Map { value: of, .. }, Value::Object(map)) => map
+            .values()
+            .filter(|value| !value.is_null())
+            .try_for_each(|value| check_type(of, value)),
+        (Shape::Structure(members), Value::Object(map)) => check_types(members, map),
+        (_, Value::Array(_)) => Err(start_of_list()),
+        (_, Value::Object(_)) => Err(Rule::WrongType.refuse(&[&"structure or map", &"."])),
+        (Shape::List { .. }, _) => Err(Rule::ExpectedOther.refuse(&[&"list or null"])),
+        (Shape::Map { .. } | Shape::Structure(_), _) => Err(expected_null()),
+        (Shape::Text(_) | Shape::Choice(_), scalar) => Err(not_converted(scalar, "a String")),
+        (Shape::Bool, scalar) => Err(not_converted(scalar, "a Boolean")),
+        (Shape::Long { .. }, scalar) => Err(not_converted(scalar, "a Long")),
+    }
+}
+
+/// A list stands where there should be none.
+pub(super) fn start_of_list() -> Refusal {
+    Rule::WrongType.refuse(&[&"list", &""])
+}
+
+/// A scalar stands where a structure or map should be.
+pub(super) fn expected_null() -> Refusal {
+    Rule::ExpectedOther.refuse(&[&"null"])
+}
+
+fn not_converted(scalar: &Value, to: &str) -> Refusal {
+    let kind = match scalar {
+        Value::Number(_) => "NUMBER_VALUE",
+        Value::Bool(true) => "TRUE_VALUE",
+        Value::Bool(false) => "FALSE_VALUE",
+        Value::Null => "NULL_VALUE",
+        _ => "STRING_VALUE",
     };
-    Err(match value {
-        Value::Array(_) => Rule::WrongType.refuse(&[&"list"]),
-        Value::Object(_) => Rule::WrongType.refuse(&[&"structure or map"]),
-        Value::String(_) => Rule::WrongScalar.refuse(&[&"STRING_VALUE", &expected]),
-        Value::Number(_) => Rule::WrongScalar.refuse(&[&"NUMBER_VALUE", &expected]),
-        Value::Bool(true) => Rule::WrongScalar.refuse(&[&"TRUE_VALUE", &expected]),
-        Value::Bool(false) => Rule::WrongScalar.refuse(&[&"FALSE_VALUE", &expected]),
-        Value::Null => Rule::WrongScalar.refuse(&[&"NULL_VALUE", &expected]),
-    })
+    Rule::WrongScalar.refuse(&[&kind, &to])
 }
 
 fn check_members(members: &[Member], input: &Map<String, Value>, path: &str, broken: &mut Vec<String>) {

@@ -1,12 +1,13 @@
 //! Checking AWS Signature Version 4, written by hand: the check must not share a mistake with the signer that the
 //! clients use.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use http::Request;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// What may differ between the signing time and the service's clock.
 const SKEW_SECONDS: i64 = 300;
@@ -14,16 +15,30 @@ const SKEW_SECONDS: i64 = 300;
 /// RFC 3986 unreserved characters stay.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The parts of an `Authorization` header.
+/// The parts of a signature, in the `Authorization` header or, presigned, in the query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authorization<'a> {
-    pub(super) access_key_id: &'a str,
-    date: &'a str,
-    region: &'a str,
-    service: &'a str,
-    signed_headers: &'a str,
-    signature: &'a str,
+    pub(super) access_key_id: Cow<'a, str>,
+    date: Cow<'a, str>,
+    region: Cow<'a, str>,
+    service: Cow<'a, str>,
+    signed_headers: Cow<'a, str>,
+    signature: Cow<'a, str>,
+    presigned: Option<Presigned>,
 }
+
+/// What a presigned request has in its query and another in its headers.
+#[derive(Debug, PartialEq, Eq)]
+struct Presigned {
+    /// `20260102T030405Z`
+    signed_at: String,
+    /// For how many seconds the signature holds.
+    expires: i64,
+    session_token: Option<String>,
+}
+
+/// The longest life of a presigned request: a week.
+const LONGEST_LIFE: i64 = 604_800;
 
 impl<'a> Authorization<'a> {
     /// Reads the header; the error names what is wrong with it.
@@ -44,27 +59,79 @@ impl<'a> Authorization<'a> {
                 return Err("a field is given twice");
             }
         }
-        let credential = credential.ok_or("Credential is missing")?;
-        // An access key id has no slash, so the scope is what follows the first.
-        let mut parts = credential.split('/');
-        let mut part = || {
-            parts
-                .next()
-                .filter(|part| !part.is_empty())
-                .ok_or("Credential is incomplete")
-        };
-        let (access_key_id, date, region, service) = (part()?, part()?, part()?, part()?);
-        if part()? != "aws4_request" || parts.next().is_some() {
-            return Err("Credential does not end in aws4_request");
-        }
+        let [access_key_id, date, region, service] = split_credential(credential.ok_or("Credential is missing")?)?;
         Ok(Self {
-            access_key_id,
-            date,
-            region,
-            service,
-            signed_headers: signed_headers.ok_or("SignedHeaders is missing")?,
-            signature: signature.ok_or("Signature is missing")?,
+            access_key_id: access_key_id.into(),
+            date: date.into(),
+            region: region.into(),
+            service: service.into(),
+            signed_headers: signed_headers.ok_or("SignedHeaders is missing")?.into(),
+            signature: signature.ok_or("Signature is missing")?.into(),
+            presigned: None,
         })
+    }
+
+    /// Reads a presigned query; nothing if it has no signature.
+    pub(super) fn presigned(query: &str) -> Option<Result<Self, &'static str>> {
+        let get = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            let (_, value) = pairs.find(|(key, _)| *key == name)?;
+            Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+        };
+        let signature = get("X-Amz-Signature")?;
+        let read = || {
+            if get("X-Amz-Algorithm").as_deref() != Some("AWS4-HMAC-SHA256") {
+                return Err("X-Amz-Algorithm is not AWS4-HMAC-SHA256");
+            }
+            let credential = get("X-Amz-Credential").ok_or("X-Amz-Credential is missing")?;
+            let [access_key_id, date, region, service] = split_credential(&credential)?.map(str::to_owned);
+            let expires = get("X-Amz-Expires").and_then(|expires| expires.parse().ok());
+            let expires = expires.filter(|expires| (1..=LONGEST_LIFE).contains(expires));
+            Ok(Self {
+                access_key_id: access_key_id.into(),
+                date: date.into(),
+                region: region.into(),
+                service: service.into(),
+                signed_headers: get("X-Amz-SignedHeaders")
+                    .ok_or("X-Amz-SignedHeaders is missing")?
+                    .into(),
+                signature: signature.into(),
+                presigned: Some(Presigned {
+                    signed_at: get("X-Amz-Date").ok_or("X-Amz-Date is missing")?,
+                    expires: expires.ok_or("X-Amz-Expires is not a number from 1 to 604800")?,
+                    session_token: get("X-Amz-Security-Token"),
+                }),
+            })
+        };
+        Some(read())
+    }
+
+    /// The session token, which a presigned request has in its query.
+    pub(super) fn session_token<'t>(&'t self, request: &'t Request<Bytes>) -> Option<&'t str> {
+        match &self.presigned {
+            Some(presigned) => presigned.session_token.as_deref(),
+            None => {
+                let token = request.headers().get("x-amz-security-token");
+                token.map(|token| token.to_str().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// Access key id, date, region and service of a credential.
+fn split_credential(credential: &str) -> Result<[&str; 4], &'static str> {
+    // An access key id has no slash, so the scope is what follows the first.
+    let parts: Vec<&str> = credential.split('/').collect();
+    let [access_key_id, date, region, service, end] = parts[..] else {
+        return Err("Credential is incomplete");
+    };
+    if end != "aws4_request" {
+        return Err("Credential does not end in aws4_request");
+    }
+    let parts = [access_key_id, date, region, service];
+    match parts.iter().any(|part| part.is_empty()) {
+        true => Err("Credential is incomplete"),
+        false => Ok(parts),
     }
 }
 
@@ -93,20 +160,24 @@ pub(super) fn verify(
     scope: &Scope<'_>,
     now: i64,
 ) -> Result<(), Mismatch> {
-    let date = header(request, "x-amz-date").ok_or(Mismatch::Incomplete("X-Amz-Date is missing"))?;
-    let signed_at = parse_date(&date).ok_or(Mismatch::Incomplete("X-Amz-Date is no date"))?;
+    let presigned = authorization.presigned.as_ref();
+    let date = match presigned {
+        Some(presigned) => presigned.signed_at.clone(),
+        None => header(request, "x-amz-date").ok_or(Mismatch::Incomplete("X-Amz-Date is missing"))?,
+    };
+    let signed_at = parse_date(&date).ok_or(Mismatch::Incomplete("X-Amz-Date is not a date"))?;
     let signed = |name| authorization.signed_headers.split(';').any(|header| header == name);
-    if !signed("host") || !signed("x-amz-date") {
+    if !signed("host") || presigned.is_none() && !signed("x-amz-date") {
         return Err(Mismatch::Incomplete("host and x-amz-date must be signed"));
     }
     let in_scope = authorization.service == scope.service
         && scope.region.is_none_or(|region| authorization.region == region)
-        && date.starts_with(authorization.date)
+        && date.starts_with(&*authorization.date)
         && authorization.date.len() == 8;
     if !in_scope {
         return Err(Mismatch::Signature);
     }
-    let canonical = canonical_request(request, authorization.signed_headers)?;
+    let canonical = canonical_request(request, &authorization.signed_headers)?;
     let to_sign = format!(
         "AWS4-HMAC-SHA256\n{date}\n{}/{}/{}/aws4_request\n{}",
         authorization.date,
@@ -118,16 +189,17 @@ pub(super) fn verify(
         &hmac_key(format!("AWS4{secret}").as_bytes()),
         authorization.date.as_bytes(),
     );
-    for part in [authorization.region, authorization.service, "aws4_request"] {
+    for part in [&*authorization.region, &*authorization.service, "aws4_request"] {
         key = hmac::sign(&hmac_key(key.as_ref()), part.as_bytes());
     }
-    let signature = unhex(authorization.signature).ok_or(Mismatch::Signature)?;
+    let signature = unhex(&authorization.signature).ok_or(Mismatch::Signature)?;
     hmac::verify(&hmac_key(key.as_ref()), to_sign.as_bytes(), &signature).map_err(|_| Mismatch::Signature)?;
 
     // After the signature, so that nobody without the secret learns the service's clock from the message.
-    if signed_at.saturating_add(SKEW_SECONDS) < now {
+    let life = presigned.map_or(SKEW_SECONDS, |presigned| presigned.expires);
+    if signed_at.saturating_add(life) < now {
         return Err(Mismatch::Time(format!(
-            "expired: {signed_at} is more than 5 minutes before {now}"
+            "expired: {signed_at} is more than {life} seconds before {now}"
         )));
     }
     if signed_at.saturating_sub(SKEW_SECONDS) > now {
@@ -153,7 +225,7 @@ fn canonical_request(request: &Request<Bytes>, signed_headers: &str) -> Result<S
         .query()
         .unwrap_or_default()
         .split('&')
-        .filter(|pair| !pair.is_empty())
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("X-Amz-Signature="))
         .map(|pair| {
             if pair.contains('=') {
                 pair.to_owned()

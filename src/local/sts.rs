@@ -6,23 +6,26 @@ use std::time::SystemTime;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, header};
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::clock::seconds;
 use super::logins::CognitoToken;
+use super::policy::{self, Peer};
 use super::pool_service::{Distrust, PoolService, Signer};
 use super::record::LocalRequest;
-use super::roles::{Claimant, Denial};
+use super::roles::Claimant;
 use super::rules::{Refusal, Rule};
-use super::sessions::{Minted, Session, split_role};
+use super::sessions::{Minted, Session};
 use super::shapes::{Text, lower_camel};
 use super::sigv4::Scope;
 use super::tokens::{Algorithm, Jwt};
 use super::wire::{content_type, response};
 use super::{model, shapes};
+
+/// Where requests come from: this machine.
+pub(super) const LOOPBACK: &str = "127.0.0.1";
 
 /// The duration of a session unless the call says otherwise.
 const DEFAULT_SECONDS: i64 = 3600;
@@ -62,6 +65,13 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     content_type(headers).starts_with("application/x-www-form-urlencoded")
 }
 
+/// The parameters of a request that has them in its query: STS takes both methods.
+pub(super) fn in_query(request: &Request<Bytes>) -> Option<Form> {
+    let query = request.uri().query().unwrap_or_default();
+    let form = Form::parse(query.as_bytes());
+    (request.method() == Method::GET && request.uri().path() == "/" && !form.action().is_empty()).then_some(form)
+}
+
 /// Answers a request to STS.
 pub(super) fn answer(
     service: &PoolService,
@@ -72,7 +82,7 @@ pub(super) fn answer(
 ) -> Result<Answer, Refusal> {
     match form.action() {
         "GetCallerIdentity" => caller_identity(service, request, now, record).map(Answer::xml),
-        "AssumeRoleWithWebIdentity" => assume_role(service, form, now, record),
+        "AssumeRoleWithWebIdentity" => assume_role(service, request, form, now, record),
         action => Err(Rule::StsUnknownAction.refuse(&[&action, &form.get("Version").unwrap_or_default()])),
     }
 }
@@ -130,6 +140,7 @@ fn caller_identity(
 /// Exchanges a token of the pool for credentials of a role that the caller chose.
 fn assume_role(
     service: &PoolService,
+    request: &Request<Bytes>,
     form: &Form,
     now: SystemTime,
     record: &mut LocalRequest,
@@ -172,11 +183,11 @@ fn assume_role(
     };
     shapes::refuse(Rule::StsConstraint, &broken)?;
     let policy = form.get("Policy");
-    if policy.is_some_and(|policy| serde_json::from_str::<Map<String, Value>>(policy).is_err()) {
-        return Err(Rule::StsPolicy.into());
+    if let Some(Err(malformed)) = policy.map(policy::session) {
+        return Err(Rule::StsPolicy.refuse(&[&malformed.message]));
     }
 
-    let now = seconds(now);
+    let (at, now) = (now, seconds(now));
     let jwt = Jwt::parse(token).ok_or(Rule::StsNoJwt)?;
     let issuer = jwt.text("iss").to_owned();
     if issuer.strip_prefix("https://") != Some(&service.settings.issuer_host) {
@@ -191,27 +202,31 @@ fn assume_role(
     let CognitoToken { sub, aud, amr, tags } = CognitoToken::new(&jwt);
     record.identity_id = Some(sub.clone());
     record.identity_pool_id = Some(aud.clone());
+    let user_agent = request.headers().get(header::USER_AGENT);
+    let user_agent = user_agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let enhanced_only = service
         .state()
         .pool(&aud)
         .is_ok_and(|pool| pool.settings.allow_classic_flow == Some(false));
-    if service.options.refuse_classic_exchange && enhanced_only || split_role(role_arn).is_none() {
-        return Err(Rule::StsAccessDenied.into());
+    if service.options.refuse_classic_exchange && enhanced_only {
+        return Err(Refusal::from(Rule::StsAccessDenied).because("the pool does not allow the classic flow"));
     }
     let claimant = Claimant {
-        issuer_host: &service.settings.issuer_host,
+        partition: &service.settings.partition,
+        region: &service.settings.region,
+        account_id: &service.settings.account_id,
+        now: at,
+        peer: Peer {
+            source_ip: LOOPBACK,
+            user_agent,
+        },
+        session_name,
         aud: &aud,
         sub: &sub,
         amr: &amr,
         tags: &tags,
     };
-    service
-        .roles
-        .admit(role_arn, &claimant)
-        .map_err(|denial| match denial {
-            Denial::Trust => Refusal::from(Rule::StsAccessDenied),
-            Denial::Packed(percent) => Rule::StsPacked.refuse(&[&percent]),
-        })?;
+    service.roles.admit(role_arn, &claimant)?;
     if duration > service.roles.max_session(role_arn) {
         return Err(Rule::StsDuration.into());
     }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use serde_json::{Map, Value, json};
 
 use super::rules::{Refusal, Rule};
+use super::shapes;
 
 /// The content type of AWS JSON 1.1.
 pub(super) const AMZ_JSON: &str = "application/x-amz-json-1.1";
@@ -44,11 +45,12 @@ pub(super) fn content_type(headers: &HeaderMap) -> String {
 
 /// The JSON object in the body.
 pub(super) fn input(request: &Request<Bytes>) -> Result<Map<String, Value>, Refusal> {
-    // Some clients send no body at all for an operation without members.
-    if request.body().is_empty() {
-        return Ok(Map::new());
+    match serde_json::from_slice(request.body()) {
+        Ok(Value::Object(input)) => Ok(input),
+        Ok(Value::Array(_)) => Err(shapes::start_of_list()),
+        Ok(_) => Err(shapes::expected_null()),
+        Err(_) => Err(Rule::NotJson.into()),
     }
-    serde_json::from_slice(request.body()).map_err(|_| Rule::NotJson.into())
 }
 
 /// A time as the service writes it: a number of seconds in exponent form, such as `1.569527701E9`.

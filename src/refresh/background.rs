@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, abortable};
 
 use super::engine::{Demand, Engine, Step};
+use super::flight::drop_quietly;
 use super::spawn::Spawner;
 use super::state::Verdict;
 use super::sync::lock;
@@ -53,11 +54,13 @@ impl<T: Value, E: Failure> Engine<T, E> {
                 sleep.await;
             }
         });
-        shared.background = Some(Box::new(Background {
+        let gone = shared.background.replace(Box::new(Background {
             task: handle,
             alive: mark,
         }));
         drop(shared);
+        // It may hold the last waker of its task.
+        drop_quietly(gone);
         spawner.spawn(task.map(drop));
     }
 

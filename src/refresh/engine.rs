@@ -3,7 +3,7 @@
 //! The lock guards [`Locked`] alone. No code of the owner's runs under it, and no flight is spawned, cancelled or polled.
 
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use super::background::Background;
-use super::flight::{Driver, End, Flight, drop_quietly};
-use super::policy::RefreshPolicy;
+use super::flight::{Driver, End, Flight, drop_quietly, quietly};
+use super::policy::{GRACE, RefreshPolicy};
 use super::spawn::{Reentry, Spawner};
 use super::state::{Reason, State, Verdict};
 use super::sync::{AtomicI64, Mutex, Slot, lock};
@@ -67,10 +67,21 @@ pub(super) struct Waiting<T: Value, E: Failure> {
     flight: SharedFlight<T, E>,
     /// How long to wait before the flight counts as abandoned.
     limit: Duration,
+    /// How long to wait before the old value is served instead, if it is to be.
+    grace: Option<Duration>,
     /// Its outcome is what the caller asked for.
     answers: bool,
     /// This caller started it.
     started_here: bool,
+}
+
+/// How a wait came to its end.
+enum Waited<T: Value, E: Failure> {
+    Ended(End<Outcome<T, E>>),
+    /// There is an old value to serve, and the caller has waited long enough for a new one.
+    Grace,
+    /// Nobody drives the flight.
+    Overdue,
 }
 
 /// What to do with a flight once the lock is released.
@@ -86,6 +97,8 @@ enum FollowUp<T: Value, E: Failure> {
 pub(super) enum Demand {
     /// A value that may be served, wherever it comes from.
     Fresh,
+    /// A value that is valid for this much longer.
+    ValidFor(Duration),
     /// A value from a load that was forced.
     Forced,
 }
@@ -115,41 +128,82 @@ impl<T: Value, E: Failure> Engine<T, E> {
                 Step::Done(result) => return result,
                 Step::Wait(wait) => wait,
                 Step::Overdue(flight) if self.end_overdue(&flight).await => continue,
-                Step::Overdue(_) => return Err(E::timed_out(self.policy.load_timeout())),
+                Step::Overdue(_) => return self.overdue(demand),
             };
-            match self.wait(&wait.flight, wait.limit).await {
-                Some(End::Done(outcome)) => {
-                    // Whoever waited while the end came must not be served.
-                    if lock(&self.shared).ended {
-                        return Err(E::ended());
-                    }
-                    match outcome {
-                        Ok(value) if wait.answers => return Ok(value),
-                        Err((_, Some(value))) if demand == Demand::Fresh => return Ok(value),
-                        Err((error, _)) if wait.answers => return Err(error),
-                        // It was not forced, and this caller wants one that is.
-                        _ => {}
+            match self.wait(&wait).await {
+                Waited::Ended(End::Done(outcome)) => {
+                    if let Some(result) = self.judge(demand, wait.answers, outcome) {
+                        return result;
                     }
                 }
                 // Its runtime has dropped it. If that is the runtime of this caller, drive the next one without it.
-                Some(End::Cancelled) => may_spawn &= !wait.started_here,
+                Waited::Ended(End::Cancelled) => may_spawn &= !wait.started_here,
+                Waited::Grace => {
+                    if let Some(value) = self.old_value(demand) {
+                        return Ok(value);
+                    }
+                }
                 // Take over from another caller, whose runtime may be gone. A flight of our own has had its time; to start
                 // over would loop for ever where sleeps take no time.
-                None if self.end_overdue(&wait.flight).await && !wait.started_here => {}
-                None => return Err(E::timed_out(self.policy.load_timeout())),
+                Waited::Overdue if self.end_overdue(&wait.flight).await && !wait.started_here => {}
+                Waited::Overdue => return self.overdue(demand),
             }
         }
     }
 
-    /// `None`: the limit has passed.
-    async fn wait(&self, flight: &SharedFlight<T, E>, limit: Duration) -> Option<End<Outcome<T, E>>> {
-        let wait = flight.wait();
-        let Some(sleep) = self.timer.after(limit) else {
-            return Some(wait.await);
+    /// What the outcome of a load means to a caller. `None`: it has to look again.
+    fn judge(&self, demand: Demand, answers: bool, outcome: Outcome<T, E>) -> Option<Result<Cached<T>, E>> {
+        let now = self.clock.now();
+        let shared = lock(&self.shared);
+        // Whoever waited while the end came must not be served.
+        if shared.ended {
+            return Some(Err(E::ended()));
+        }
+        match (demand, outcome) {
+            (Demand::ValidFor(least), Ok(value)) => Some(if shared.state.is_valid_for(least, now) {
+                Ok(value)
+            } else {
+                Err(E::too_short(least, shared.state.remaining(now).unwrap_or_default()))
+            }),
+            (Demand::ValidFor(least), Err((error, value))) => Some(match value {
+                Some(value) if shared.state.is_valid_for(least, now) => Ok(value),
+                _ => Err(error),
+            }),
+            (_, Ok(value)) if answers => Some(Ok(value)),
+            (Demand::Fresh, Err((_, Some(value)))) => Some(Ok(value)),
+            (_, Err((error, _))) if answers => Some(Err(error)),
+            // It was not forced, and this caller wants one that is.
+            _ => None,
+        }
+    }
+
+    /// The value that a caller gets who does not wait any longer for a better one, if it may be served.
+    fn old_value(&self, demand: Demand) -> Option<Cached<T>> {
+        let now = self.clock.now();
+        let shared = lock(&self.shared);
+        let serves = demand == Demand::Fresh && !shared.ended && shared.state.serves(&self.policy, now);
+        serves.then(|| self.entry.load()).flatten().map(Cached)
+    }
+
+    fn overdue(&self, demand: Demand) -> Result<Cached<T>, E> {
+        self.old_value(demand)
+            .ok_or_else(|| E::timed_out(self.policy.load_timeout()))
+    }
+
+    async fn wait(&self, wait: &Waiting<T, E>) -> Waited<T, E> {
+        let (limit, otherwise) = match wait.grace {
+            Some(grace) if grace < wait.limit => (grace, Waited::Grace),
+            _ => (wait.limit, Waited::Overdue),
         };
-        match select(wait, sleep).await {
-            Either::Left((end, _)) => Some(end),
-            Either::Right(_) => None,
+        let ended = wait.flight.wait();
+        match self.timer.after(limit) {
+            Some(sleep) => match select(ended, sleep).await {
+                Either::Left((end, _)) => Waited::Ended(end),
+                Either::Right(_) => otherwise,
+            },
+            // Nothing can end the wait: one poll for a source that answers at once.
+            None if wait.grace.is_some() => ended.now_or_never().map_or(Waited::Grace, Waited::Ended),
+            None => Waited::Ended(ended.await),
         }
     }
 
@@ -189,8 +243,11 @@ impl<T: Value, E: Failure> Engine<T, E> {
     fn decide(self: &Arc<Self>, demand: Demand, spawner: Option<&Spawner>) -> (Step<T, E>, Option<FollowUp<T, E>>) {
         let inside = Reentry::is_inside(self.id());
         let now = self.clock.now();
+        // Declared before the guard, and so dropped after it: it may hold the last reference to a value.
+        let _retired;
         let mut shared = lock(&self.shared);
         shared.asked = now.wall_millis();
+        _retired = shared.take_ended_flight();
         shared.decide(self, demand, now, inside, spawner)
     }
 
@@ -259,15 +316,18 @@ impl<T: Value, E: Failure> Engine<T, E> {
         )
     }
 
+    /// Stores what a load has brought. Only values are exchanged under the lock: whatever they replace is dropped after it.
     fn finish(&self, result: Result<Loaded<T>, E>) -> Outcome<T, E> {
         let now = self.clock.now();
         let mut shared = lock(&self.shared);
         if shared.ended {
+            drop(shared);
+            drop_quietly(result);
             return Err((E::ended(), None));
         }
-        shared.flight = None;
-        let error = match result {
-            Err(error) => error,
+        let retired = (shared.flight.take(), shared.state.take_backoff());
+        let (error, rejected) = match result {
+            Err(error) => (error, None),
             Ok(loaded) if shared.state.succeeded(loaded.expires, &self.policy, now) => {
                 let entry = Arc::new(Entry {
                     value: loaded.value,
@@ -281,10 +341,10 @@ impl<T: Value, E: Failure> Engine<T, E> {
                     old.stop_hits();
                 }
                 drop(shared);
-                drop(old);
+                drop_quietly((retired, old));
                 return Ok(Cached(entry));
             }
-            Ok(_) => E::expired_on_arrival(),
+            Ok(loaded) => (E::expired_on_arrival(), Some(loaded)),
         };
         let serves = shared.state.failed(&error, &self.policy, now);
         let entry = self.entry.load();
@@ -292,16 +352,18 @@ impl<T: Value, E: Failure> Engine<T, E> {
             entry.stop_hits();
         }
         drop(shared);
+        drop_quietly((retired, rejected));
         // The source's own code, outside of what the load's panics are caught by.
-        drop(catch_unwind(AssertUnwindSafe(|| self.load.failed(&error))));
+        quietly(|| self.load.failed(&error));
         Err((error, entry.filter(|_| serves).map(Cached)))
     }
 
     /// `judged` was rejected by whoever it was shown to. `false`: it is no longer current, or was invalidated before.
     pub(super) fn invalidate(&self, judged: &Arc<Entry<T>>) -> bool {
+        let now = self.clock.now();
         let mut shared = lock(&self.shared);
         let is_current = self.entry.holds(judged);
-        let invalidated = is_current && shared.state.invalidate(self.clock.now());
+        let invalidated = is_current && shared.state.invalidate(&self.policy, now);
         if invalidated {
             judged.stop_hits();
         }
@@ -315,23 +377,27 @@ impl<T: Value, E: Failure> Engine<T, E> {
         Some(Step::Done(Ok(Cached(entry))))
     }
 
+    /// In this order: nothing is served any longer, those who wait are told, and what is left is dropped.
     pub(super) fn end(&self) {
         let mut shared = lock(&self.shared);
         shared.ended = true;
-        shared.state = State::default();
+        let state = std::mem::take(&mut shared.state);
         let (flight, background) = (shared.flight.take(), shared.background.take());
         let entry = self.entry.swap(None);
         if let Some(entry) = &entry {
             entry.stop_hits();
         }
         drop(shared);
-        drop(entry);
-        if let Some(background) = background {
-            background.abort();
-        }
-        if let Some(current) = flight {
+        if let Some(current) = &flight {
             current.flight.end_with(Err((E::ended(), None)));
         }
+        if let Some(background) = background {
+            quietly(|| background.abort());
+            drop_quietly(background);
+        }
+        drop_quietly(flight);
+        drop_quietly(state);
+        drop_quietly(entry);
     }
 
     /// Tells this cache from others on the same thread, as long as it lives.
@@ -366,19 +432,27 @@ impl<T: Value, E: Failure> Locked<T, E> {
         if self.ended {
             return (Step::Done(Err(E::ended())), None);
         }
-        if self.flight.as_ref().is_some_and(|current| current.flight.is_over()) {
-            self.flight = None;
-        }
-        let reason = match (demand, self.state.classify(&engine.policy, now)) {
-            (Demand::Forced, _) => Reason::Forced,
-            (Demand::Fresh, Verdict::Fail(error)) => return (Step::Done(Err(error)), None),
-            (Demand::Fresh, Verdict::Mandatory(reason)) => reason,
-            (Demand::Fresh, Verdict::Serve(length)) => match engine.serve(now, length) {
+        let verdict = match demand {
+            Demand::Fresh => self.state.classify(&engine.policy, now),
+            Demand::ValidFor(least) => self.state.classify_for(least, &engine.policy, now),
+            Demand::Forced => Verdict::Mandatory(Reason::Forced),
+        };
+        let (mut follow_up, mut grace) = (None, false);
+        let reason = match verdict {
+            Verdict::Fail(error) => return (Step::Done(Err(error)), None),
+            Verdict::TooShort(life) => {
+                let error = match demand {
+                    Demand::ValidFor(least) => E::too_short(least, life),
+                    Demand::Fresh | Demand::Forced => E::expired_on_arrival(),
+                };
+                return (Step::Done(Err(error)), None);
+            }
+            Verdict::Serve(length) => match engine.serve(now, length) {
                 Some(step) => return (step, None),
                 None => Reason::FirstUse,
             },
-            (Demand::Fresh, Verdict::Advisory(length)) => {
-                let follow_up = self.advisory(engine, now, spawner);
+            Verdict::Advisory(length) => {
+                follow_up = self.advisory(engine, now, spawner);
                 let length = match follow_up {
                     None | Some(FollowUp::Spawn(..)) => length,
                     // A flight that callers drive needs a poll from each of them.
@@ -389,6 +463,11 @@ impl<T: Value, E: Failure> Locked<T, E> {
                     None => Reason::FirstUse,
                 }
             }
+            Verdict::Mandatory(reason) => reason,
+            Verdict::Retry(reason) => {
+                grace = true;
+                reason
+            }
         };
         if inside {
             return (Step::Done(Err(E::reentered())), None);
@@ -397,15 +476,21 @@ impl<T: Value, E: Failure> Locked<T, E> {
             Some(current) if current.is_overdue(&engine.policy, now) => {
                 (Step::Overdue(Arc::clone(&current.flight)), None)
             }
-            Some(current) => (Step::Wait(current.waiting(&engine.policy, demand, now, false)), None),
+            Some(current) => {
+                let wait = current.waiting(&engine.policy, demand, now, grace, false);
+                (Step::Wait(wait), follow_up)
+            }
             None => {
                 let (current, follow_up) = self.start(engine, reason, now, spawner);
-                (
-                    Step::Wait(current.waiting(&engine.policy, demand, now, true)),
-                    follow_up,
-                )
+                let wait = current.waiting(&engine.policy, demand, now, grace, true);
+                (Step::Wait(wait), follow_up)
             }
         }
+    }
+
+    /// A flight that has ended without a result: cancelled, by its runtime or a caller.
+    fn take_ended_flight(&mut self) -> Option<Box<InFlight<T, E>>> {
+        self.flight.take_if(|current| current.flight.is_over())
     }
 
     /// Makes sure that a refresh is under way.
@@ -463,11 +548,19 @@ impl<T: Value, E: Failure> InFlight<T, E> {
             .saturating_sub(now.since(self.started))
     }
 
-    fn waiting(&self, policy: &RefreshPolicy, demand: Demand, now: Now, started_here: bool) -> Waiting<T, E> {
+    fn waiting(
+        &self,
+        policy: &RefreshPolicy,
+        demand: Demand,
+        now: Now,
+        grace: bool,
+        started_here: bool,
+    ) -> Waiting<T, E> {
         Waiting {
             flight: Arc::clone(&self.flight),
             limit: self.limit(policy, now),
-            answers: demand == Demand::Fresh || self.reason == Reason::Forced,
+            grace: grace.then(|| GRACE.saturating_sub(now.since(self.started))),
+            answers: demand != Demand::Forced || self.reason == Reason::Forced,
             started_here,
         }
     }

@@ -126,25 +126,28 @@ impl<O: Clone + Send + 'static> Flight<O> {
 
     /// Ends the flight with an outcome of the caller's, at once, even if its load is being polled at this moment.
     pub(super) fn end_with(&self, outcome: O) {
+        let mut outcome = Some(outcome);
         let mut state = lock(&self.state);
         if state.end.is_none() {
-            state.end = Some(End::Done(outcome));
+            state.end = outcome.take().map(End::Done);
         }
         let wakers = state.take_wakers();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         self.cancel();
     }
 
     fn finish(&self, end: End<O>) {
+        let mut end = Some(end);
         let mut state = lock(&self.state);
         state.load = Load::Gone;
         if state.end.is_none() {
-            state.end = Some(end);
+            state.end = end.take();
         }
         let wakers = state.take_wakers();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
+        drop_quietly(end);
     }
 
     fn poll_load_for_waiters(self: &Arc<Self>) {
@@ -175,7 +178,7 @@ impl<O: Clone + Send + 'static> Flight<O> {
         };
         let Some(load) = &mut turn.load else { return };
         if let Poll::Ready(outcome) = load.as_mut().poll(cx) {
-            turn.load = None;
+            drop_quietly(turn.load.take());
             self.finish(End::Done(outcome));
         }
     }
@@ -194,7 +197,7 @@ impl<O: Clone + Send + 'static> Flight<O> {
                 // Those who were woken during the poll found nothing to poll; they have to look again.
                 let wakers = if woken { state.take_wakers() } else { Vec::new() };
                 drop(state);
-                wakers.into_iter().for_each(Waker::wake);
+                wake_all(wakers);
             }
             Load::Idle(_) => {}
         }
@@ -207,7 +210,7 @@ impl<O: Clone + Send + 'static> Flight<O> {
         }
         let wakers = state.take_wakers();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 }
 
@@ -263,6 +266,8 @@ impl<O: Clone + Send + 'static> Future for Wait<'_, O> {
     type Output = End<O>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<O>> {
+        // A waker's clone is its owner's code.
+        let waker = cx.waker().clone();
         let mut state = lock(&self.flight.state);
         if let Some(end) = &state.end {
             return Poll::Ready(end.clone());
@@ -272,7 +277,7 @@ impl<O: Clone + Send + 'static> Future for Wait<'_, O> {
             state.next_waiter = key.wrapping_add(1);
             self.key = Some(key);
         }
-        let before = state.waiters.insert(key, cx.waker().clone());
+        let before = state.waiters.insert(key, waker);
         let has_driver = matches!(state.driven_by, DrivenBy::Task(_));
         drop(state);
         drop(before);
@@ -290,7 +295,7 @@ impl<O: Clone + Send + 'static> Drop for Wait<'_, O> {
         // A wake-up of the load that was meant for this caller has reached all the others, too. The waker may be the last
         // that keeps a task: it is dropped after the lock.
         let waker = lock(&self.flight.state).waiters.remove(&key);
-        drop(waker);
+        drop_quietly(waker);
     }
 }
 
@@ -308,12 +313,13 @@ impl<O: Clone + Send + 'static> Future for Driver<O> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
         let mut state = lock(&self.0.state);
         if state.end.is_some() {
             return Poll::Ready(());
         }
         // Kept so that a flight that is ended by others does not leave this task behind for good.
-        let before = std::mem::replace(&mut state.driven_by, DrivenBy::Task(Some(cx.waker().clone())));
+        let before = std::mem::replace(&mut state.driven_by, DrivenBy::Task(Some(waker)));
         drop(state);
         drop(before);
         self.0.poll_load(cx);
@@ -331,7 +337,24 @@ impl<O: Clone + Send + 'static> Drop for Driver<O> {
     }
 }
 
-/// Drops what belongs to the user, whose destructors may panic.
+/// Wakes each of them, whatever the others do: a waker is its owner's code, and may panic.
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        quietly(|| waker.wake());
+    }
+}
+
+/// Drops what may hold a value of the owner's, whose destructor may panic.
 pub(super) fn drop_quietly<T>(value: T) {
-    drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
+    quietly(|| drop(value));
+}
+
+/// Runs code of the owner's that must not take with it what comes after it.
+pub(super) fn quietly(run: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        // What was panicked with is the owner's, too. One whose destructor panics again is leaked.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
+    }
 }

@@ -8,23 +8,32 @@ const SHORT_LIFE: Duration = Duration::from_secs(20 * 60);
 const LONG_LIFE: Duration = Duration::from_secs(90 * 60);
 /// An error is remembered for this long, so that a caller in a loop does not hammer the source.
 const REMEMBER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
-/// The longest that a "signed out" is remembered.
+/// The longest that an error is remembered: "signed out", or one that came with a Retry-After.
 const REMEMBER_AT_MOST: Duration = MINUTE;
-/// The shortest pause between two attempts while the value still serves.
-const PAUSE_AT_LEAST: Duration = Duration::from_secs(1);
-/// A running pause is cut to this by an invalidation.
-pub(super) const PAUSE_WHEN_INVALIDATED: Duration = Duration::from_secs(5);
+/// The shortest back-off while the value still serves.
+const BACKOFF_AT_LEAST: Duration = Duration::from_secs(1);
+/// An invalidation cuts a running back-off to this.
+const BACKOFF_WHEN_INVALIDATED: Duration = Duration::from_secs(5);
+/// How much earlier than promised the advisory window opens at most, as a fraction of the window.
+const JITTER: f64 = 0.2;
+/// How long a caller waits for an attempt that follows a failed one, while there is a value to serve. Long enough for a
+/// source that has recovered, short enough not to be noticed with one that hangs.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// The two clocks may differ by this much before the value is refreshed.
 pub(super) const DRIFT: Duration = MINUTE;
 
 /// When credentials are refreshed, how long a load may take, and what happens when one fails.
 ///
 /// The default: a refresh starts in the background 5, 15 or 60 minutes before expiry (for lifetimes of at most 20 minutes,
-/// less than 90 minutes, and more), and nobody waits for it; within the last 60 seconds callers wait for the refresh. A
-/// failed refresh goes unnoticed while the credentials are good and is tried again after 5 to 10 minutes, or after a
-/// quarter of what is left if that is sooner. The figures are those of AWS's credential refresh design for its SDKs;
-/// unlike there, the windows shrink with short lifetimes, so that credentials of two minutes are used for most of their
-/// life.
+/// less than 90 minutes, and more), or up to a fifth earlier so that the devices of a fleet spread, and nobody waits for it.
+/// Within the last 60 seconds callers wait for the refresh. A failed refresh goes unnoticed while the credentials are good
+/// and is tried again after 5 to 10 minutes, or after a quarter of what is left if that is sooner. The figures are those of
+/// AWS's credential refresh design for its SDKs; unlike there, the windows shrink with short lifetimes, so that credentials
+/// of two minutes are used for most of their life.
+///
+/// Credentials that a service has rejected are replaced at once. If that fails, they are tried again after 1 to 5 seconds,
+/// then at twice the interval each time, up to the back-off of any other failure. A `Retry-After` of the backend or of
+/// Cognito always counts, on a first load as well; there, and once the credentials have expired, for at most a minute.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,8 +54,11 @@ pub struct RefreshPolicy {
     load_timeout: Duration,
     serve_expired: bool,
     background: bool,
-    clamped: bool,
-    jitter: Jitter,
+    /// Windows and back-off shrink with short lives, and an invalidation cuts the back-off.
+    adaptive: bool,
+    /// As a fraction of the advisory window.
+    jitter: f64,
+    random: Random,
 }
 
 impl Default for RefreshPolicy {
@@ -58,8 +70,9 @@ impl Default for RefreshPolicy {
             load_timeout: Duration::from_secs(15),
             serve_expired: false,
             background: false,
-            clamped: true,
-            jitter: Jitter::Random,
+            adaptive: true,
+            jitter: JITTER,
+            random: Random::Drawn,
         }
     }
 }
@@ -80,25 +93,48 @@ impl RefreshPolicy {
     /// The outcomes of AWS's "static stability": when refreshing fails for a passing reason, the credentials that are there
     /// are served even past their expiry, and the next attempt follows 5 to 10 minutes later.
     ///
-    /// Windows and pauses are not shortened for short lifetimes. What differs from AWS is that the advisory refresh is
-    /// detached here, too: no caller waits for it.
+    /// Windows and back-off are not shortened for short lifetimes, and an invalidation does not cut a running back-off: an
+    /// outage stays at one attempt in 5 to 10 minutes. Two things differ from AWS. The advisory refresh is detached, so that
+    /// no caller waits for it; and after one attempt has failed, callers wait at most a second for each later one before
+    /// they are served what there is.
+    ///
+    /// It can be adjusted:
     ///
     /// ```
-    /// let policy = cognito_identity_pool::refresh::RefreshPolicy::static_stability();
+    /// use std::time::Duration;
+    /// use cognito_identity_pool::refresh::RefreshPolicy;
+    ///
+    /// let policy = RefreshPolicy::static_stability()
+    ///     .to_builder()
+    ///     .load_timeout(Duration::from_secs(5))
+    ///     .background_refresh(true)
+    ///     .build();
     /// # drop(policy);
     /// ```
     pub fn static_stability() -> Self {
         Self {
             serve_expired: true,
-            clamped: false,
+            adaptive: false,
             ..Self::default()
         }
     }
 
-    /// The same policy with the advisory point and all pauses fixed: 0.0 is the shortest of each range, 1.0 the longest.
-    #[allow(dead_code, reason = "for tests alone")]
-    pub(crate) fn with_jitter(mut self, fixed: f64) -> Self {
-        self.jitter = Jitter::Fixed(fixed.clamp(0.0, 1.0));
+    /// A builder that starts from this policy.
+    ///
+    /// ```
+    /// use cognito_identity_pool::refresh::RefreshPolicy;
+    ///
+    /// let policy = RefreshPolicy::static_stability().to_builder().jitter(0.0).build();
+    /// # drop(policy);
+    /// ```
+    pub fn to_builder(&self) -> RefreshPolicyBuilder {
+        RefreshPolicyBuilder { policy: self.clone() }
+    }
+
+    /// The same policy with every random choice fixed: 0.0 is the shortest of each range, 1.0 the longest.
+    #[cfg(test)]
+    pub(super) fn with_random(mut self, fixed: f64) -> Self {
+        self.random = Random::Fixed(fixed.clamp(0.0, 1.0));
         self
     }
 
@@ -124,37 +160,64 @@ impl RefreshPolicy {
             60 * MINUTE
         });
         let mut mandatory = self.mandatory;
-        if self.clamped {
+        if self.adaptive {
             let most = if life <= SHORT_LIFE { life / 4 } else { life / 4 * 3 };
             advisory = advisory.min(most);
             mandatory = mandatory.min(life / 8);
         }
-        // Up to a fifth later, so that the devices of a fleet that signed in together do not return together.
-        advisory = advisory.mul_f64(1.0 - 0.2 * self.jitter.draw());
+        // Earlier only, so that what was promised holds for every device of a fleet that signed in together.
+        advisory = advisory.mul_f64(1.0 + self.jitter * self.random.draw());
         Windows {
             advisory: advisory.max(mandatory),
             mandatory,
         }
     }
 
-    /// The pause after a failed attempt while the value, with `remaining` left, still serves.
-    pub(super) fn pause(&self, remaining: Duration, retry_after: Option<Duration>) -> Duration {
-        let pause = self.jitter.between(&self.backoff).max(retry_after.unwrap_or_default());
-        if self.clamped {
-            pause.min(remaining / 4).max(PAUSE_AT_LEAST)
+    /// How long to back off after a failed attempt while the value, with `remaining` left, still serves. Past its expiry
+    /// there is nothing left to take a quarter of: the back-off holds in full.
+    pub(super) fn backoff(&self, remaining: Duration, retry_after: Option<Duration>) -> Duration {
+        let backoff = self.random.between(&self.backoff).max(retry_after.unwrap_or_default());
+        if self.adaptive && !remaining.is_zero() {
+            backoff.min((remaining / 4).max(BACKOFF_AT_LEAST))
         } else {
-            pause
+            backoff
         }
+    }
+
+    /// The same for a value that was rejected by whoever it was shown to, after `before` failed attempts to replace it. It
+    /// is needed more urgently, but not so much that an outage turns into a storm.
+    pub(super) fn backoff_rejected(&self, before: u32, remaining: Duration, retry_after: Option<Duration>) -> Duration {
+        let backoff = self.backoff(remaining, retry_after);
+        if self.adaptive {
+            doubled(self.random.between(&REMEMBER), before)
+                .max(retry_after.unwrap_or_default())
+                .min(backoff)
+        } else {
+            backoff
+        }
+    }
+
+    /// To how much an invalidation cuts a running back-off, if it does.
+    pub(super) fn backoff_when_invalidated(&self) -> Option<Duration> {
+        self.adaptive.then_some(BACKOFF_WHEN_INVALIDATED)
+    }
+
+    /// How long a first load that failed for a passing reason is not tried again, if the source asked for that.
+    pub(super) fn first_retry(&self, retry_after: Duration) -> Duration {
+        retry_after.min(REMEMBER_AT_MOST)
     }
 
     /// How long a failure that has to be raised is raised again without a new attempt: 1 to 5 seconds, doubled for each
     /// `again` up to a minute, and as long as the source asked for up to a minute.
     pub(super) fn remember(&self, again: u32, retry_after: Option<Duration>) -> Duration {
-        let once = self.jitter.between(&REMEMBER);
-        once.saturating_mul(1 << again.min(6))
+        doubled(self.random.between(&REMEMBER), again)
             .max(retry_after.unwrap_or_default())
             .min(REMEMBER_AT_MOST)
     }
+}
+
+fn doubled(once: Duration, times: u32) -> Duration {
+    once.saturating_mul(1 << times.min(20))
 }
 
 /// How much is left of a value's life when its refresh may start, and when callers have to wait for it.
@@ -165,15 +228,17 @@ pub(super) struct Windows {
 }
 
 #[derive(Clone, Debug)]
-enum Jitter {
-    Random,
+enum Random {
+    Drawn,
+    #[cfg(test)]
     Fixed(f64),
 }
 
-impl Jitter {
+impl Random {
     fn draw(&self) -> f64 {
         match self {
-            Self::Random => fastrand::f64(),
+            Self::Drawn => fastrand::f64(),
+            #[cfg(test)]
             Self::Fixed(value) => *value,
         }
     }
@@ -210,30 +275,51 @@ pub struct RefreshPolicyBuilder {
 impl RefreshPolicyBuilder {
     /// How long before expiry the refresh starts in the background, instead of 5, 15 or 60 minutes by lifetime.
     ///
-    /// It is moved later by up to a fifth at random. It is at most a quarter of a lifetime of 20 minutes or less, at most
-    /// three quarters of a longer one, and never less than the mandatory window.
+    /// [Jitter](Self::jitter) moves it earlier, never later. Whatever is set, the window is at most a quarter of a lifetime of
+    /// 20 minutes or less, at most three quarters of a longer one, and never less than the mandatory window. Under
+    /// [`RefreshPolicy::static_stability`] only the last of these limits holds.
     pub fn advisory_window(mut self, window: Duration) -> Self {
         self.policy.advisory = Some(window.min(FOREVER));
         self
     }
 
-    /// How long before expiry callers wait for the refresh instead of being served; 60 seconds by default, and at most an
-    /// eighth of the lifetime.
+    /// How long before expiry callers wait for the refresh instead of being served; 60 seconds by default.
+    ///
+    /// Whatever is set, it is at most an eighth of the lifetime, except under [`RefreshPolicy::static_stability`].
     pub fn mandatory_window(mut self, window: Duration) -> Self {
         self.policy.mandatory = window.min(FOREVER);
         self
     }
 
-    /// How long to wait between two attempts while the credentials are good: a random choice from this range, 5 to 10
-    /// minutes by default, but at most a quarter of what is left of their life. A range whose end comes first counts as its
-    /// start alone.
+    /// How long to wait after a failed attempt while there are credentials to serve: a random choice from this range, 5 to 10
+    /// minutes by default.
+    ///
+    /// Whatever is set, it is at most a quarter of what is left of their life (at least a second), except past their expiry
+    /// ([`serve_expired`](Self::serve_expired)) and under [`RefreshPolicy::static_stability`]. A `Retry-After` that is longer
+    /// takes its place within the same limits. A range whose end comes first counts as its start alone.
     pub fn backoff(mut self, range: RangeInclusive<Duration>) -> Self {
         self.policy.backoff = (*range.start()).min(FOREVER)..=(*range.end()).min(FOREVER);
         self
     }
 
+    /// How much earlier than it has to the refresh may start, so that devices that signed in together do not return together:
+    /// a random part of this fraction of the advisory window. 0.2 by default; between 0, for none, and 1.
+    ///
+    /// With the default, an advisory window of 15 minutes opens between 18 and 15 minutes before expiry.
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        self.policy.jitter = if fraction.is_nan() {
+            0.0
+        } else {
+            fraction.clamp(0.0, 1.0)
+        };
+        self
+    }
+
     /// Whether expired credentials are served when the refresh fails for a passing reason. Off by default: the typed error
     /// says more than the rejection that follows.
+    ///
+    /// The next attempt follows after the [back-off](Self::backoff). Callers wait for the first attempt past the expiry, and
+    /// for at most a second for each later one.
     pub fn serve_expired(mut self, serve: bool) -> Self {
         self.policy.serve_expired = serve;
         self

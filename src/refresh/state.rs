@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::Failure;
-use super::policy::{DRIFT, PAUSE_WHEN_INVALIDATED, RefreshPolicy, Windows};
+use super::policy::{DRIFT, RefreshPolicy, Windows};
 use crate::clock::{Expiry, Now};
+
+/// How long a value counts as new.
+const NEW: Duration = Duration::from_secs(60);
 
 /// Why a load is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,15 +31,19 @@ pub(super) enum Verdict<E> {
     Advisory(Duration),
     /// The caller has to wait for a load.
     Mandatory(Reason),
+    /// A load is due. The caller waits for it only briefly: the last one failed, and there is a value to serve.
+    Retry(Reason),
     /// The last failure stands.
     Fail(E),
+    /// The value is as good as the source gives them; it was this long when it came, which is too short for the caller.
+    TooShort(Duration),
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct State<E> {
     value: Option<CachedValue>,
-    /// Nothing is attempted before this, unless forced.
-    pause: Option<Box<Pause<E>>>,
+    /// No attempt is made before this ends, unless forced.
+    backoff: Option<Box<Backoff<E>>>,
     /// Attempts that have failed since the last success.
     failures: u32,
     /// How many of the last failures in a row asked for a new sign-in.
@@ -49,6 +56,8 @@ struct CachedValue {
     invalidated: bool,
     /// A terminal refusal came after it: it is not served again.
     withheld: bool,
+    /// How many loads have failed that callers had to wait for: the value had been rejected, or was in its mandatory window.
+    waited: u32,
 }
 
 /// How long it lives, and its windows in milliseconds (up to 49 days), a quarter of the size of durations: there may be very many
@@ -78,18 +87,23 @@ impl Life {
     }
 }
 
+/// What a failed attempt leaves behind.
 #[derive(Clone, Debug)]
-struct Pause<E> {
+pub(super) struct Backoff<E> {
     until: Expiry,
-    /// `Some` if callers get this error meanwhile, `None` if they get the value.
-    error: Option<E>,
+    /// Whoever cannot be served with the value gets the error, for this long at least: 1 to 5 seconds, or as long as the
+    /// source asked for. Not cut short by an invalidation.
+    raised_until: Expiry,
+    error: E,
+    /// Callers get the value meanwhile, not the error.
+    serves: bool,
 }
 
 impl<E> Default for State<E> {
     fn default() -> Self {
         Self {
             value: None,
-            pause: None,
+            backoff: None,
             failures: 0,
             sign_ins: 0,
         }
@@ -101,6 +115,20 @@ impl CachedValue {
         self.life
             .as_ref()
             .map_or(Duration::MAX, |life| life.expiry.remaining(now))
+    }
+
+    fn reason(&self) -> Reason {
+        if self.invalidated {
+            Reason::Invalidated
+        } else {
+            Reason::Expiring
+        }
+    }
+
+    /// Callers are to wait for another.
+    fn has_to_be_replaced(&self, now: Now) -> bool {
+        let life = self.life.as_ref();
+        self.invalidated || life.is_some_and(|life| life.expiry.remaining(now) <= life.windows().mandatory)
     }
 
     /// It may be handed out if nothing better can be had.
@@ -115,61 +143,106 @@ impl<E: Failure> State<E> {
         self.failures.saturating_add(1)
     }
 
+    /// Takes the back-off out, so that its error, which is the owner's, need not be dropped under the lock.
+    pub(super) fn take_backoff(&mut self) -> Option<Box<Backoff<E>>> {
+        self.backoff.take()
+    }
+
+    fn backoff(&self, now: Now) -> Option<&Backoff<E>> {
+        self.backoff.as_deref().filter(|backoff| !backoff.until.is_over(now))
+    }
+
     pub(super) fn classify(&self, policy: &RefreshPolicy, now: Now) -> Verdict<E> {
-        let pause = self.pause.as_ref().filter(|pause| !pause.until.is_over(now));
-        if let Some(error) = pause.and_then(|pause| pause.error.as_ref()) {
-            return Verdict::Fail(error.clone());
+        let backoff = self.backoff(now);
+        if let Some(backoff) = backoff.filter(|backoff| !backoff.serves) {
+            return Verdict::Fail(backoff.error.clone());
         }
         let Some(value) = &self.value else {
             return Verdict::Mandatory(Reason::FirstUse);
         };
-        let reason = if value.invalidated {
-            Reason::Invalidated
-        } else {
-            Reason::Expiring
-        };
+        let reason = value.reason();
         if !value.serves(policy, now) {
             return Verdict::Mandatory(reason);
         }
         let remaining = value.remaining(now);
-        if let Some(pause) = pause {
-            let pause = pause.until.remaining(now);
+        if let Some(backoff) = backoff {
+            let backoff = backoff.until.remaining(now);
             return Verdict::Serve(if remaining.is_zero() {
-                pause
+                backoff
             } else {
-                pause.min(remaining)
+                backoff.min(remaining)
             });
         }
-        if value.invalidated {
-            return Verdict::Mandatory(reason);
+        if value.has_to_be_replaced(now) {
+            return if value.waited > 0 {
+                Verdict::Retry(reason)
+            } else {
+                Verdict::Mandatory(reason)
+            };
         }
         let Some(life) = &value.life else {
             return Verdict::Serve(Duration::MAX);
         };
         let (expiry, windows) = (&life.expiry, life.windows());
-        if remaining <= windows.mandatory {
-            Verdict::Mandatory(reason)
-        } else if remaining <= windows.advisory || expiry.drift(now) > DRIFT {
-            Verdict::Advisory(remaining - windows.mandatory)
+        if remaining <= windows.advisory || expiry.drift(now) > DRIFT {
+            Verdict::Advisory(remaining.saturating_sub(windows.mandatory))
         } else {
             Verdict::Serve(remaining - windows.advisory)
         }
     }
 
+    /// The same for a caller who needs a value with at least `least` left.
+    pub(super) fn classify_for(&self, least: Duration, policy: &RefreshPolicy, now: Now) -> Verdict<E> {
+        let value = match &self.value {
+            Some(value) if value.remaining(now) < least || value.invalidated => value,
+            _ => return self.classify(policy, now),
+        };
+        if let Some(backoff) = &self.backoff
+            && (!backoff.raised_until.is_over(now) || !backoff.serves && !backoff.until.is_over(now))
+        {
+            return Verdict::Fail(backoff.error.clone());
+        }
+        match value.life.as_ref().map(|life| life.expiry) {
+            Some(expiry) if !value.invalidated && !value.withheld && expiry.life() <= least && is_new(expiry, now) => {
+                Verdict::TooShort(expiry.life())
+            }
+            _ => Verdict::Mandatory(value.reason()),
+        }
+    }
+
+    /// The value serves, and will for this much longer.
+    pub(super) fn is_valid_for(&self, least: Duration, now: Now) -> bool {
+        self.value
+            .as_ref()
+            .is_some_and(|value| !value.withheld && !value.invalidated && value.remaining(now) >= least)
+    }
+
+    /// What is left of the value's life. `None`: there is no value.
+    pub(super) fn remaining(&self, now: Now) -> Option<Duration> {
+        self.value.as_ref().map(|value| value.remaining(now))
+    }
+
+    /// The value may be handed out if nothing better can be had.
+    pub(super) fn serves(&self, policy: &RefreshPolicy, now: Now) -> bool {
+        self.value.as_ref().is_some_and(|value| value.serves(policy, now))
+    }
+
     /// A load should be started even though nobody asks: the value needs one, and the source has not refused it for good.
     pub(super) fn is_due_unasked(&self, policy: &RefreshPolicy, now: Now) -> bool {
         self.value.as_ref().is_some_and(|value| !value.withheld)
-            && matches!(self.classify(policy, now), Verdict::Advisory(_) | Verdict::Mandatory(_))
+            && matches!(
+                self.classify(policy, now),
+                Verdict::Advisory(_) | Verdict::Mandatory(_) | Verdict::Retry(_)
+            )
     }
 
-    /// A value that serves could be replaced ahead of time: no failure is being paused for.
+    /// A value that serves could be replaced ahead of time: there is no back-off.
     #[cfg_attr(
         not(feature = "rt-tokio"),
         allow(dead_code, reason = "for the refresher, which is a task")
     )]
     pub(super) fn may_be_refreshed(&self, now: Now) -> bool {
-        let pausing = self.pause.as_ref().is_some_and(|pause| !pause.until.is_over(now));
-        !pausing && self.value.as_ref().is_some_and(|value| !value.withheld)
+        self.backoff(now).is_none() && self.value.as_ref().is_some_and(|value| !value.withheld)
     }
 
     /// What is left of the value's life, and how long that was. `None`: there is no value that serves, or it never expires.
@@ -190,6 +263,7 @@ impl<E: Failure> State<E> {
                 life,
                 invalidated: false,
                 withheld: false,
+                waited: 0,
             }),
             ..Self::default()
         };
@@ -210,49 +284,66 @@ impl<E: Failure> State<E> {
             if let Some(value) = &mut self.value {
                 value.withheld = true;
             }
-            self.pause_for(policy.remember(again, retry_after), Some(error), now);
+            self.back_off(policy.remember(again, retry_after), policy, error, false, now);
             return false;
         }
         self.sign_ins = 0;
-        let Some(value) = &self.value else {
-            // A first load that fails for a passing reason is not remembered: whoever asks next may find it passed.
-            self.pause = None;
+        let Some(value) = &mut self.value else {
+            // A first load that fails for a passing reason is not remembered: whoever asks next may find it passed. Unless
+            // the source says when: then nobody asks before.
+            match retry_after.filter(|delay| !delay.is_zero()) {
+                Some(delay) => self.back_off(policy.first_retry(delay), policy, error, false, now),
+                None => self.backoff = None,
+            }
             return false;
         };
-        let (serves, remaining, invalidated) = (value.serves(policy, now), value.remaining(now), value.invalidated);
-        if !serves {
-            self.pause_for(policy.remember(0, retry_after), Some(error), now);
-        } else if invalidated {
-            self.pause_for(policy.remember(0, None).min(PAUSE_WHEN_INVALIDATED), None, now);
+        let (serves, remaining) = (value.serves(policy, now), value.remaining(now));
+        let length = if !serves {
+            policy.remember(0, retry_after)
+        } else if value.invalidated {
+            policy.backoff_rejected(value.waited, remaining, retry_after)
         } else {
-            self.pause_for(policy.pause(remaining, retry_after), None, now);
+            policy.backoff(remaining, retry_after)
+        };
+        if value.has_to_be_replaced(now) {
+            value.waited = value.waited.saturating_add(1);
         }
+        self.back_off(length, policy, error, serves, now);
         serves
     }
 
     /// The value was rejected by whoever it was shown to: callers wait for a new one. It is kept, and serves if that cannot
-    /// be had; a running pause is cut short. `false`: there is none, or it was invalidated before.
-    pub(super) fn invalidate(&mut self, now: Now) -> bool {
+    /// be had; the policy may cut a running back-off. `false`: there is none, or it was invalidated before.
+    pub(super) fn invalidate(&mut self, policy: &RefreshPolicy, now: Now) -> bool {
         let Some(value) = self.value.as_mut().filter(|value| !value.invalidated) else {
             return false;
         };
         value.invalidated = true;
-        if let Some(pause) = self
-            .pause
-            .as_mut()
-            .filter(|pause| pause.until.remaining(now) > PAUSE_WHEN_INVALIDATED)
+        value.waited = 0;
+        if let Some(cut) = policy.backoff_when_invalidated()
+            && let Some(backoff) = &mut self.backoff
         {
-            pause.until = Expiry::after(now, PAUSE_WHEN_INVALIDATED);
+            let cut = cut.max(backoff.raised_until.remaining(now));
+            if backoff.until.remaining(now) > cut {
+                backoff.until = Expiry::after(now, cut);
+            }
         }
         true
     }
 
-    fn pause_for(&mut self, length: Duration, error: Option<&E>, now: Now) {
-        self.pause = Some(Box::new(Pause {
+    fn back_off(&mut self, length: Duration, policy: &RefreshPolicy, error: &E, serves: bool, now: Now) {
+        self.backoff = Some(Box::new(Backoff {
             until: Expiry::after(now, length),
-            error: error.cloned(),
+            raised_until: Expiry::after(now, policy.remember(0, error.retry_after()).min(length)),
+            error: error.clone(),
+            serves,
         }));
     }
+}
+
+/// Whether the value came within the last minute: another would hardly be better.
+fn is_new(expiry: Expiry, now: Now) -> bool {
+    expiry.life().saturating_sub(expiry.remaining(now)) < NEW
 }
 
 #[cfg(test)]

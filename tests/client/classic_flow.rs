@@ -188,7 +188,7 @@ async fn role_session_name_duration_and_policy_are_the_apps_choice() {
         })
         .session_name_by(|login| login.subject().map(|subject| format!("{subject}@app")))
         .duration(4 * HOUR)
-        .policy(r#"{"Version":"2012-10-17","Statement":[]}"#)
+        .policy(r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}"#)
         .policy_arn("arn:aws:iam::aws:policy/ReadOnlyAccess");
     let provider = stage.provider_of(flow);
     let before = stage.clock.now();
@@ -321,7 +321,8 @@ async fn a_role_that_does_not_trust_the_token_is_explained() {
 #[tokio::test]
 async fn a_duration_beyond_the_roles_own_is_stss_to_refuse() {
     let trust = r#"{"Statement":[{"Effect":"Allow","Principal":{"Federated":"cognito-identity.amazonaws.com"},
-        "Action":"sts:AssumeRoleWithWebIdentity"}]}"#;
+        "Action":"sts:AssumeRoleWithWebIdentity",
+        "Condition":{"ForAnyValue:StringLike":{"cognito-identity.amazonaws.com:amr":"authenticated"}}}]}"#;
     let stage = Stage::with(|pool| pool.role(LocalRole::new(MEMBER, trust).unwrap())).await;
     let provider = stage.provider_of(stage.flow().duration(2 * HOUR));
     provider.switch_to(Login::developer(stage.backend("alice")));
@@ -337,9 +338,7 @@ async fn whoever_waits_for_sts_through_a_switch_is_not_served_as_the_old_user() 
     let release = backend.hold();
     let alice = provider.switch_to(Login::developer(backend.clone()));
     let waiting = tokio::spawn(async move { alice.provide_credentials().await });
-    while backend.calls() == 0 {
-        tokio::task::yield_now().await;
-    }
+    crate::stage::until("the backend is asked", || backend.calls() > 0).await;
     provider.switch_to(Login::developer(stage.backend("bob")));
     // The load may be gone already, with the session that it was for.
     release.send(()).unwrap_or_default();

@@ -280,8 +280,7 @@ async fn whoever_waits_when_the_user_is_denied_is_refused() {
     key(&users.for_user(&user("first"))).await;
     let waiting = users.for_user(&user("alice"));
     let waiting = tokio::spawn(async move { refused(&waiting).await.kind() });
-    tokio::task::yield_now().await;
-    tokio::task::yield_now().await;
+    crate::stage::idle().await;
     users.deny(&user("alice"));
     assert_eq!(waiting.await.unwrap(), ErrorKind::Denied);
     // And it was not for the answer that it waited.
@@ -505,7 +504,8 @@ async fn bad_settings_are_refused_by_name() {
 #[tokio::test(start_paused = true)]
 async fn in_the_classic_flow_each_session_may_have_its_role_and_a_duration_beyond_it_is_explained() {
     let trust = r#"{"Statement":[{"Effect":"Allow","Principal":{"Federated":"cognito-identity.amazonaws.com"},
-        "Action":"sts:AssumeRoleWithWebIdentity"}]}"#;
+        "Action":"sts:AssumeRoleWithWebIdentity",
+        "Condition":{"ForAnyValue:StringLike":{"cognito-identity.amazonaws.com:amr":"authenticated"}}}]}"#;
     let short = "arn:aws:iam::123456789012:role/short";
     let pool = LocalIdentityPool::builder()
         .developer_provider(PROVIDER)

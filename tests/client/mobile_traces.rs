@@ -16,6 +16,9 @@ use cognito_identity_pool::{
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
+
+/// For how long after its end Cognito still takes an external token.
+const GRACE: Duration = Duration::from_secs(300);
 const EXCHANGE: &str = "GetCredentialsForIdentity";
 
 async fn sign_in(provider: &CognitoCredentialsProvider, login: Login) -> IdentityId {
@@ -140,15 +143,15 @@ async fn trace_07_logged_in_the_token_has_expired_on_both() {
     let wallet = Wallet::new(google(&issuer, "alice"));
     let provider = stage.provider();
     let alice = sign_in(&provider, Login::external(wallet.clone())).await;
-    // An hour later the token at hand is old; the hook is told so, and gets a new one.
-    stage.clock.advance(HOUR);
+    // An hour and Cognito's five minutes of grace later the token at hand is old; the hook is told so, and gets a new one.
+    stage.clock.advance(HOUR + GRACE);
     *wallet.renewed.lock().unwrap() = Some(google(&issuer, "alice"));
     stage.pool.clear_requests();
     key(&provider).await;
     assert_eq!((wallet.asked(), stage.cognito_calls()), (3, (0, 2)));
     assert_eq!(provider.identity_id().await.unwrap(), alice);
     // One that cannot be had: the id is kept, and the user is to sign in again.
-    stage.clock.advance(HOUR);
+    stage.clock.advance(HOUR + GRACE);
     let error = failure(&provider).await;
     assert!(error.needs_sign_in());
     assert_eq!(provider.identity_id().await.unwrap(), alice);

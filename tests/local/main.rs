@@ -12,5 +12,8 @@ mod stage;
 mod errors;
 mod faults;
 mod operations;
+mod policies;
 mod property;
+mod providers;
+mod sts;
 mod walkthrough;

@@ -897,7 +897,7 @@ async fn a_user_pool_can_be_configured_over_the_api() {
 
 #[tokio::test]
 async fn options_settle_what_the_documentation_leaves_open() {
-    // H.4 (b): a guest and a user with another identity.
+    // A guest and a user with another identity.
     let merging = Stage::with(|pool| pool.merge_guests(true)).await;
     let (id, _) = merging.vend("user-42").await;
     let guest = merging.guest_id().await;
@@ -913,7 +913,7 @@ async fn options_settle_what_the_documentation_leaves_open() {
         .unwrap();
     assert_eq!(merged.identity_id(), Some(id.as_str()));
 
-    // H.4 (c): the type of the wrong provider's error.
+    // The type of the wrong provider's error.
     let other = Stage::with(|pool| pool.wrong_provider_is_invalid_parameter(true)).await;
     let call = other
         .signing()
@@ -924,7 +924,7 @@ async fn options_settle_what_the_documentation_leaves_open() {
         "InvalidParameterException"
     );
 
-    // H.4 (g): a custom role with a developer token.
+    // A custom role with a developer token.
     let ignoring = Stage::with(|pool| pool.ignore_custom_role(true)).await;
     let (id, token) = ignoring.vend("user-42").await;
     let call = ignoring
@@ -934,7 +934,7 @@ async fn options_settle_what_the_documentation_leaves_open() {
         .logins(ISSUER, token);
     call.custom_role_arn(ROLE).send().await.unwrap();
 
-    // H.4 (i): a developer token at STS though the classic flow is off.
+    // A developer token at STS though the classic flow is off.
     for (refuse, expected) in [(false, ""), (true, "AccessDenied")] {
         let stage = Stage::with(|pool| pool.allow_classic_flow(false).refuse_classic_exchange(refuse)).await;
         let (_, token) = stage.vend("user-42").await;
@@ -946,7 +946,7 @@ async fn options_settle_what_the_documentation_leaves_open() {
         assert_eq!(error(call.web_identity_token(token).send().await).0, expected);
     }
 
-    // H.4 (j): grace after a token's end.
+    // Grace after a token's end.
     let gracious = Stage::with(|pool| pool.token_grace(Duration::from_secs(60))).await;
     let (id, token) = gracious.vend("user-42").await;
     gracious.clock.advance(Duration::from_secs(959));

@@ -34,7 +34,7 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let pool = state.pool(&pool_id)?;
     let (link, user) = developer_login(call.service, pool, &input.logins)?;
     let public = input.logins.iter().filter(|(provider, _)| *provider != link.provider());
-    let mut links = logins::links(&logins::verify_all(call.service, pool, public, call.seconds())?);
+    let mut links = logins::links(&call.logins(pool).verify_all(public)?);
     links.insert(link.clone());
     let owner = state.directory.owner(&pool_id, &link).map(str::to_owned);
     // The identity that stays, and one that is merged into it.
@@ -64,7 +64,7 @@ pub(super) fn get_token(call: &mut Call<'_>) -> Result<Answer, Refusal> {
             Some(owner) => (owner.to_owned(), None),
             None => {
                 let id = call.new_id();
-                state.directory.create(id.clone(), &pool_id, now);
+                state.directory.create(id.clone(), &pool_id, now)?;
                 (id, None)
             }
         },
@@ -111,7 +111,7 @@ fn developer_login<'a>(
             user,
         ));
     }
-    let public = |key: &String| logins::is_cognito_host(key) || logins::is_public(service, pool, key);
+    let public = |key: &String| logins::is_cognito_host(key) || logins::is_public(&service.issuers, pool, key);
     if provider.is_some() && logins.keys().all(public) {
         return Err(Rule::MissingDeveloperProvider.into());
     }

@@ -30,7 +30,10 @@ fn description(id: &str, identity: &Identity) -> Value {
         "CreationDate": timestamp(identity.created),
         "LastModifiedDate": timestamp(identity.modified),
     });
-    let providers = identity.providers();
+    let mut providers = identity.providers();
+    if identity.life == Life::Disabled {
+        providers.insert("DISABLED");
+    }
     if !providers.is_empty() {
         description["Logins"] = json!(providers);
     }

@@ -10,13 +10,13 @@ use crate::local::answer::Answer;
 use crate::local::pool_service::PoolService;
 use crate::local::pools::{Pool, PoolSettings, RoleMapping, State, TagMap};
 use crate::local::rules::{Refusal, Rule};
-use crate::local::sessions::split_role;
 
 /// The most tags of a pool.
 const MAX_TAGS: usize = 50;
 
 pub(super) fn create(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let mut settings: PoolSettings = call.input()?;
+    settings.check_providers()?;
     settings.identity_pool_id = call.new_id();
     call.record.identity_pool_id = Some(settings.identity_pool_id.clone());
     let output = output(&settings)?;
@@ -51,6 +51,7 @@ pub(super) fn update(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let mut settings: PoolSettings = call.input()?;
     let mut state = call.service.state();
     let pool = state.pool_mut(&settings.identity_pool_id)?;
+    settings.check_providers()?;
     if let Some(fixed) = &pool.settings.developer_provider_name {
         if settings
             .developer_provider_name
@@ -103,54 +104,14 @@ pub(super) fn set_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: SetRoles = call.input()?;
     let mut state = call.service.state();
     let pool = state.pool_mut(&input.identity_pool_id)?;
-    let mappings = input.role_mappings.unwrap_or_default();
-    for (key, mapping) in &mappings {
-        if !is_mapped_provider(&pool.settings, key) {
-            return Err(Rule::RoleMappingProvider.refuse(&[key]));
-        }
-        if mapping.r#type == "Rules" && mapping.rules_configuration.is_none() {
-            return Err(Rule::RoleMappingIncomplete.refuse(&[&"RulesConfiguration is required for the Rules type"]));
-        }
-        if mapping.ambiguous_role_resolution.is_none() {
-            return Err(Rule::RoleMappingIncomplete.refuse(&[&"AmbiguousRoleResolution is required"]));
-        }
-    }
-    let rules = mappings
-        .values()
-        .filter_map(|mapping| mapping.rules_configuration.as_ref());
-    let mapped = rules.flat_map(|configuration| configuration.rules.iter().map(|rule| &rule.role_arn));
-    let account = &call.service.settings.account_id;
-    for arn in input.roles.values().chain(mapped) {
-        if split_role(arn).is_none_or(|(owner, _)| owner != account) {
-            return Err(Rule::RoleForbidden.refuse(&[arn]));
-        }
-    }
-    pool.roles = input.roles;
-    pool.role_mappings = mappings;
+    let changed = Pool {
+        roles: input.roles,
+        role_mappings: input.role_mappings.unwrap_or_default(),
+        ..pool.clone()
+    };
+    changed.check_roles(&call.service.settings.account_id)?;
+    *pool = changed;
     Ok(Answer::json(Value::Null))
-}
-
-/// A provider of the pool; a user pool with its client id behind a colon.
-fn is_mapped_provider(settings: &PoolSettings, key: &str) -> bool {
-    let user_pool = settings.cognito_identity_providers.iter().flatten().any(|user_pool| {
-        let name = user_pool.provider_name.as_deref().unwrap_or_default();
-        let client = user_pool.client_id.as_deref().unwrap_or_default();
-        key.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')) == Some(client)
-    });
-    let social = settings
-        .supported_login_providers
-        .iter()
-        .flatten()
-        .any(|(name, _)| name == key);
-    let arns = settings
-        .open_id_connect_provider_arns
-        .iter()
-        .flatten()
-        .chain(settings.saml_provider_arns.iter().flatten());
-    let mut arns = arns.map(|arn| arn.as_str());
-    user_pool
-        || social
-        || arns.any(|arn| arn == key || arn.split_once(":oidc-provider/").is_some_and(|(_, host)| host == key))
 }
 
 pub(super) fn get_roles(call: &mut Call<'_>) -> Result<Answer, Refusal> {
@@ -181,6 +142,9 @@ pub(super) fn set_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         principal_tags: input.principal_tags.unwrap_or_default(),
     };
     let pool = state.pool_mut(&input.identity_pool_id)?;
+    if !pool.settings.has_provider(&input.identity_provider_name) {
+        return Err(Rule::TagMapProvider.refuse(&[&input.identity_provider_name]));
+    }
     let answer = tag_map(&input.identity_pool_id, &input.identity_provider_name, &map);
     pool.tag_maps.insert(input.identity_provider_name, map);
     Ok(Answer::json(answer))
@@ -190,16 +154,10 @@ pub(super) fn get_tag_map(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let input: TagMapInput = call.input()?;
     let state = call.service.state();
     let pool = state.pool(&input.identity_pool_id)?;
-    let map = pool
-        .tag_maps
-        .get(&input.identity_provider_name)
-        .cloned()
-        .unwrap_or_default();
-    Ok(Answer::json(tag_map(
-        &input.identity_pool_id,
-        &input.identity_provider_name,
-        &map,
-    )))
+    let provider = &input.identity_provider_name;
+    let map = pool.tag_maps.get(provider);
+    let map = map.ok_or_else(|| Rule::PrincipalTagsNotFound.refuse(&[provider]))?;
+    Ok(Answer::json(tag_map(&input.identity_pool_id, provider, map)))
 }
 
 fn tag_map(pool: &str, provider: &str, map: &TagMap) -> Value {

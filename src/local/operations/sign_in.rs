@@ -5,17 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Call;
+use super::{Call, login_check};
 use crate::local::answer::Answer;
 use crate::local::directory::Life;
 use crate::local::logins::{self, CognitoToken, VerifiedLogin};
+use crate::local::policy::Peer;
 use crate::local::pool_service::PoolService;
-use crate::local::pools::State;
-use crate::local::roles::{self, Claimant};
+use crate::local::pools::{State, same_provider};
+use crate::local::role_mapping;
+use crate::local::roles::Claimant;
 use crate::local::rules::{Refusal, Rule};
 use crate::local::sessions::{Minted, Session};
+use crate::local::sts::LOOPBACK;
 use crate::local::tokens::Issue;
 use crate::local::wire::timestamp;
+
+/// Who asks STS in the enhanced flow.
+const COGNITO: &str = "cognito-identity.amazonaws.com";
 
 /// The session name of the enhanced flow.
 const SESSION_NAME: &str = "CognitoIdentityCredentials";
@@ -41,7 +47,7 @@ pub(super) fn get_id(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     if logins.is_empty() && !pool.settings.allow_unauthenticated_identities {
         return Err(Rule::GuestsNotAllowed.into());
     }
-    let links = logins::links(&logins::verify_all(call.service, pool, &logins, call.seconds())?);
+    let links = logins::links(&call.logins(pool).verify_all(&logins)?);
     let owner = links
         .iter()
         .find_map(|link| state.directory.owner(&input.identity_pool_id, link));
@@ -49,7 +55,7 @@ pub(super) fn get_id(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         Some(id) => id.to_owned(),
         None => {
             let id = call.new_id();
-            state.directory.create(id.clone(), &input.identity_pool_id, now);
+            state.directory.create(id.clone(), &input.identity_pool_id, now)?;
             id
         }
     };
@@ -81,12 +87,12 @@ pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     call.record.identity_pool_id = Some(proven.pool_id.clone());
     let pool = state.pool(&proven.pool_id)?;
     let login = match &proven.proof {
-        Proof::Cognito(token) if token.authenticated() => roles::Login::Developer,
-        Proof::Cognito(_) => roles::Login::Guest,
-        Proof::Public(logins) if logins.is_empty() => roles::Login::Guest,
-        Proof::Public(logins) => roles::Login::Public(logins),
+        Proof::Cognito(token) if token.authenticated() => role_mapping::Login::Developer,
+        Proof::Cognito(_) => role_mapping::Login::Guest,
+        Proof::Public(logins) if logins.is_empty() => role_mapping::Login::Guest,
+        Proof::Public(logins) => role_mapping::Login::Public(logins),
     };
-    let role_arn = roles::choose(
+    let role_arn = role_mapping::choose(
         pool,
         &login,
         input.custom_role_arn.as_deref(),
@@ -97,17 +103,26 @@ pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         Proof::Public(logins) => (logins::amr(&logins), logins::principal_tags(pool, &logins)),
     };
     drop(state);
+    let settings = &call.service.settings;
     let claimant = Claimant {
-        issuer_host: &call.service.settings.issuer_host,
+        partition: &settings.partition,
+        region: &settings.region,
+        account_id: &settings.account_id,
+        now: call.now,
+        peer: Peer {
+            source_ip: LOOPBACK,
+            user_agent: COGNITO,
+        },
+        session_name: SESSION_NAME,
         aud: &proven.pool_id,
         sub: &proven.identity_id,
         amr: &amr,
         tags: &tags,
     };
-    call.service
-        .roles
-        .admit(&role_arn, &claimant)
-        .map_err(|_| Rule::PoolConfiguration)?;
+    call.service.roles.admit(&role_arn, &claimant).map_err(|refusal| {
+        let why = refusal.why.unwrap_or(refusal.message);
+        Refusal::from(Rule::PoolConfiguration).because(format!("STS refuses the role: {why}"))
+    })?;
     call.record.principal_tags.clone_from(&tags);
     let session = Session {
         role_arn,
@@ -231,10 +246,12 @@ fn prove(
     }
     let token = cognito
         .into_iter()
-        .map(|(provider, token)| logins::verify_cognito(service, provider, token, seconds))
+        .map(|(provider, token)| {
+            logins::verify_cognito(&service.keys, provider, token, seconds, service.options.token_grace)
+        })
         .next()
         .transpose()?;
-    let verified = logins::verify_all(service, pool, public, seconds)?;
+    let verified = login_check(service, pool, seconds).verify_all(public)?;
     let links = logins::links(&verified);
     if let Some(token) = token {
         if token.sub != id || token.aud != pool_id {
@@ -286,7 +303,7 @@ pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     let pool_id = identity.pool.clone();
     call.record.identity_pool_id = Some(pool_id.clone());
     let pool = state.pool(&pool_id)?;
-    let shown = logins::links(&logins::verify_all(call.service, pool, &input.logins, call.seconds())?);
+    let shown = logins::links(&call.logins(pool).verify_all(&input.logins)?);
     let identity = identity.enabled(id)?;
     if identity.links.is_disjoint(&shown) {
         return Err(Rule::LoginsDontMatch.into());
@@ -299,7 +316,7 @@ pub(super) fn unlink(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         let link = identity
             .links
             .iter()
-            .find(|link| link.provider() == provider)
+            .find(|link| same_provider(link.provider(), provider))
             .ok_or(Rule::NotLinked)?;
         removed.push(link.clone());
     }

@@ -3,7 +3,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn exact(policy: RefreshPolicy) -> RefreshPolicy {
-    policy.with_jitter(0.0)
+    policy.with_random(0.0)
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn windows_by_lifetime() {
 }
 
 #[test]
-fn static_stability_does_not_shorten_windows_or_pauses() {
+fn static_stability_does_not_shorten_windows_or_back_off() {
     let policy = exact(RefreshPolicy::static_stability());
     assert!(policy.serve_expired());
     assert_eq!(
@@ -43,8 +43,8 @@ fn static_stability_does_not_shorten_windows_or_pauses() {
             mandatory: MINUTE
         }
     );
-    assert_eq!(policy.pause(SECOND, None), 5 * MINUTE);
-    assert_eq!(policy.with_jitter(1.0).pause(SECOND, None), 10 * MINUTE);
+    assert_eq!(policy.backoff(SECOND, None), 5 * MINUTE);
+    assert_eq!(policy.with_random(1.0).backoff(SECOND, None), 10 * MINUTE);
 }
 
 #[test]
@@ -69,23 +69,32 @@ fn windows_of_the_users_own_leave_most_of_every_life() {
 }
 
 #[test]
-fn jitter_moves_the_advisory_point_later_by_at_most_a_fifth() {
+fn jitter_moves_the_advisory_point_earlier_by_at_most_a_fifth_and_never_later() {
     let life = Duration::from_secs(3600);
     assert_eq!(
-        RefreshPolicy::default().with_jitter(1.0).windows(life).advisory,
-        12 * MINUTE
+        RefreshPolicy::default().with_random(1.0).windows(life).advisory,
+        18 * MINUTE
     );
     let drawn: Vec<_> = (0..200)
         .map(|_| RefreshPolicy::default().windows(life).advisory)
         .collect();
-    assert!(drawn.iter().all(|window| (12 * MINUTE..=15 * MINUTE).contains(window)));
+    assert!(drawn.iter().all(|window| (15 * MINUTE..=18 * MINUTE).contains(window)));
+    for (fraction, most) in [
+        (0.0, 15 * MINUTE),
+        (1.0, 30 * MINUTE),
+        (7.0, 30 * MINUTE),
+        (f64::NAN, 15 * MINUTE),
+    ] {
+        let policy = RefreshPolicy::builder().jitter(fraction).build().with_random(1.0);
+        assert_eq!(policy.windows(life).advisory, most, "a jitter of {fraction}");
+    }
     let (least, most) = (drawn.iter().min().unwrap(), drawn.iter().max().unwrap());
     assert!(*most - *least > MINUTE, "a fleet has to spread: {least:?} to {most:?}");
 }
 
 #[test]
-fn the_pause_is_five_to_ten_minutes_and_at_most_a_quarter_of_what_is_left() {
-    for (jitter, remaining, retry_after, pause) in [
+fn the_back_off_is_five_to_ten_minutes_and_at_most_a_quarter_of_what_is_left() {
+    for (random, remaining, retry_after, backoff) in [
         (0.0, 15 * 60, None, 225),
         (0.0, 60 * 60, None, 300),
         (1.0, 60 * 60, None, 600),
@@ -96,19 +105,19 @@ fn the_pause_is_five_to_ten_minutes_and_at_most_a_quarter_of_what_is_left() {
         (0.0, 60 * 60, Some(100), 300),
         (0.0, 60 * 60, Some(100_000), 900),
     ] {
-        let policy = RefreshPolicy::default().with_jitter(jitter);
-        let actual = policy.pause(Duration::from_secs(remaining), retry_after.map(Duration::from_secs));
+        let policy = RefreshPolicy::default().with_random(random);
+        let actual = policy.backoff(Duration::from_secs(remaining), retry_after.map(Duration::from_secs));
         assert_eq!(
             actual,
-            Duration::from_secs(pause),
-            "jitter {jitter}, {remaining} s left, {retry_after:?}"
+            Duration::from_secs(backoff),
+            "random {random}, {remaining} s left, {retry_after:?}"
         );
     }
 }
 
 #[test]
 fn an_error_is_remembered_for_one_to_five_seconds_and_doubled_up_to_a_minute() {
-    for (jitter, again, retry_after, length) in [
+    for (random, again, retry_after, length) in [
         (0.0, 0, None, 1),
         (1.0, 0, None, 5),
         (0.0, 1, None, 2),
@@ -119,12 +128,12 @@ fn an_error_is_remembered_for_one_to_five_seconds_and_doubled_up_to_a_minute() {
         (0.0, 0, Some(30), 30),
         (0.0, 0, Some(3600), 60),
     ] {
-        let policy = RefreshPolicy::default().with_jitter(jitter);
+        let policy = RefreshPolicy::default().with_random(random);
         let actual = policy.remember(again, retry_after.map(Duration::from_secs));
         assert_eq!(
             actual,
             Duration::from_secs(length),
-            "jitter {jitter}, again {again}, {retry_after:?}"
+            "random {random}, again {again}, {retry_after:?}"
         );
     }
 }
@@ -144,16 +153,33 @@ fn no_setting_is_large_enough_to_panic() {
         let windows = policy.windows(life);
         assert!(windows.advisory <= life);
         let _ = (
-            policy.pause(life, Some(Duration::MAX)),
+            policy.backoff(life, Some(Duration::MAX)),
             policy.remember(u32::MAX, Some(Duration::MAX)),
         );
     }
     let unclamped = RefreshPolicy {
-        clamped: false,
+        adaptive: false,
         ..policy
     };
     let _ = (
         unclamped.windows(Duration::MAX),
-        unclamped.pause(Duration::MAX, Some(Duration::MAX)),
+        unclamped.backoff(Duration::MAX, Some(Duration::MAX)),
     );
+}
+
+#[test]
+fn a_policy_can_be_adjusted_and_keeps_what_is_not_set() {
+    let policy = RefreshPolicy::static_stability()
+        .to_builder()
+        .advisory_window(30 * MINUTE)
+        .backoff(MINUTE..=MINUTE)
+        .load_timeout(3 * SECOND)
+        .background_refresh(true)
+        .jitter(0.0)
+        .build();
+    assert!(policy.serve_expired() && policy.background());
+    assert_eq!(policy.load_timeout(), 3 * SECOND);
+    assert_eq!(policy.windows(20 * MINUTE).advisory, 30 * MINUTE, "still not shortened");
+    assert_eq!(policy.backoff(SECOND, None), MINUTE);
+    assert_eq!(policy.backoff_when_invalidated(), None);
 }

@@ -1,4 +1,4 @@
-use super::Verdict::{Advisory, Fail, Mandatory, Serve};
+use super::Verdict::{Advisory, Fail, Mandatory, Retry, Serve, TooShort};
 use super::*;
 use crate::refresh::tests::kit::{Fault, Time};
 
@@ -18,7 +18,7 @@ impl Case {
     fn empty(policy: RefreshPolicy) -> Self {
         Self {
             time: Time::new(),
-            policy: policy.with_jitter(0.0),
+            policy: policy.with_random(0.0),
             state: State::default(),
         }
     }
@@ -32,6 +32,11 @@ impl Case {
         let mut case = Self::empty(policy);
         assert!(case.succeed(life));
         case
+    }
+
+    fn drawn(mut self, fixed: f64) -> Self {
+        self.policy = self.policy.with_random(fixed);
+        self
     }
 
     fn now(&self) -> Now {
@@ -57,7 +62,7 @@ impl Case {
 
     fn invalidated(mut self) -> Self {
         let now = self.now();
-        assert!(self.state.invalidate(now));
+        assert!(self.state.invalidate(&self.policy, now));
         self
     }
 
@@ -121,11 +126,26 @@ fn a_first_load_that_fails_for_a_passing_reason_is_not_remembered() {
         Fault::Passing,
         Fault::panicked(String::new()),
         Fault::timed_out(at(0, 15)),
-        Fault::Busy(at(1, 0)),
+        Fault::Busy(Duration::ZERO),
     ] {
         let case = Case::empty(RefreshPolicy::default()).failing(&fault);
         assert_eq!(case.verdict(), Mandatory(Reason::FirstUse), "{fault:?}");
         assert_eq!(case.state.next_attempt(), 2);
+    }
+}
+
+#[test]
+fn a_first_load_that_fails_with_a_retry_after_is_not_tried_again_before() {
+    for (asked, remembered) in [(1, 1), (20, 20), (3600, 60)] {
+        // Not a moment longer than asked for, whatever is drawn.
+        let case = || {
+            Case::empty(RefreshPolicy::default())
+                .drawn(1.0)
+                .failing(&Fault::Busy(at(0, asked)))
+        };
+        assert_eq!(case().verdict(), Fail(Fault::Busy(at(0, asked))));
+        assert!(matches!(case().after(0, remembered - 1).verdict(), Fail(_)));
+        assert_eq!(case().after(0, remembered).verdict(), Mandatory(Reason::FirstUse));
     }
 }
 
@@ -141,7 +161,12 @@ fn a_failure_in_the_advisory_window_is_passed_over_for_a_quarter_of_what_is_left
 fn a_failure_in_the_mandatory_window_lets_the_value_serve_for_the_pause() {
     let case = || Case::hour().after(59, 20).failing(&Fault::Passing);
     assert_eq!(case().verdict(), Serve(at(0, 10)));
-    assert_eq!(case().after(0, 10).verdict(), Mandatory(Reason::Expiring));
+    let later = case().after(0, 10);
+    assert_eq!(
+        later.verdict(),
+        Retry(Reason::Expiring),
+        "nobody waits long for another failure"
+    );
 }
 
 #[test]
@@ -232,17 +257,57 @@ fn an_invalidated_value_makes_callers_wait_and_serves_if_nothing_better_can_be_h
     assert_eq!(failed().verdict(), Serve(at(0, 1)));
     assert_eq!(
         failed().after(0, 1).verdict(),
-        Mandatory(Reason::Invalidated),
-        "asked again soon"
+        Retry(Reason::Invalidated),
+        "asked again soon, and nobody waits long for it"
     );
     assert_eq!(case().failing(&Fault::Terminal).verdict(), Fail(Fault::Terminal));
     let mut twice = case();
     let now = twice.now();
     assert!(
-        !twice.state.invalidate(now),
+        !twice.state.invalidate(&twice.policy, now),
         "the second invalidation of a value says nothing new"
     );
-    assert!(!Case::empty(RefreshPolicy::default()).state.invalidate(now));
+    let policy = RefreshPolicy::default();
+    assert!(!Case::empty(policy.clone()).state.invalidate(&policy, now));
+}
+
+#[test]
+fn an_outage_after_an_invalidation_is_tried_at_twice_the_interval_each_time() {
+    let mut case = Case::hour().after(10, 0).invalidated();
+    for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        case = case.failing(&Fault::Passing);
+        assert_eq!(case.verdict(), Serve(at(0, seconds)));
+        case = case.after(0, seconds);
+        assert_eq!(case.verdict(), Retry(Reason::Invalidated));
+    }
+    let asked = Case::hour().after(10, 0).invalidated().failing(&Fault::Busy(at(2, 0)));
+    assert_eq!(asked.verdict(), Serve(at(2, 0)), "what the source asks for counts");
+}
+
+#[test]
+fn an_invalidation_does_not_cut_what_the_source_has_asked_for_to_less_than_a_minute_of_it() {
+    for (asked, left) in [(8, 8), (600, 60)] {
+        let case = Case::with(RefreshPolicy::builder().backoff(at(1, 0)..=at(1, 0)).build(), at(60, 0));
+        let case = case.after(10, 0).failing(&Fault::Busy(at(0, asked))).invalidated();
+        assert_eq!(case.verdict(), Serve(at(0, left)));
+    }
+}
+
+#[test]
+fn past_its_expiry_a_value_that_serves_backs_off_in_full() {
+    let policy = RefreshPolicy::builder()
+        .serve_expired(true)
+        .backoff(at(2, 0)..=at(2, 0))
+        .build();
+    let case = Case::with(policy, at(60, 0)).after(60, 0);
+    assert_eq!(
+        case.verdict(),
+        Mandatory(Reason::Expiring),
+        "callers wait for the first attempt"
+    );
+    let case = case.failing(&Fault::Passing);
+    assert_eq!(case.verdict(), Serve(at(2, 0)));
+    assert_eq!(case.after(2, 0).verdict(), Retry(Reason::Expiring));
 }
 
 #[test]
@@ -260,7 +325,18 @@ fn static_stability_serves_past_expiry_and_pauses_between_attempts() {
     assert_eq!(case().verdict(), Mandatory(Reason::Expiring), "an attempt comes first");
     let failed = || case().failing(&Fault::Passing);
     assert_eq!(failed().verdict(), Serve(at(5, 0)));
-    assert_eq!(failed().after(5, 0).verdict(), Mandatory(Reason::Expiring));
+    assert_eq!(failed().after(5, 0).verdict(), Retry(Reason::Expiring));
+    let rejected = Case::with(RefreshPolicy::static_stability(), at(60, 0))
+        .after(10, 0)
+        .invalidated()
+        .failing(&Fault::Passing);
+    assert_eq!(
+        rejected.verdict(),
+        Serve(at(5, 0)),
+        "an invalidation is no reason to hurry"
+    );
+    let running = failed().after(1, 0).invalidated();
+    assert_eq!(running.verdict(), Serve(at(4, 0)), "nor does it cut what is running");
     assert_eq!(
         failed().failing(&Fault::Terminal).verdict(),
         Fail(Fault::Terminal),
@@ -307,4 +383,36 @@ fn attempts_are_counted_from_the_last_success() {
     assert_eq!(case.state.next_attempt(), 3);
     assert!(case.succeed(at(60, 0)));
     assert_eq!(case.state.next_attempt(), 1);
+}
+
+#[test]
+fn a_value_with_too_little_left_is_replaced_for_whoever_needs_more() {
+    let least = |case: &Case, minutes| case.state.classify_for(at(minutes, 0), &case.policy, case.now());
+    assert_eq!(
+        least(&Case::empty(RefreshPolicy::default()), 1),
+        Mandatory(Reason::FirstUse)
+    );
+    let case = Case::hour().after(20, 0);
+    assert_eq!(least(&case, 40), Serve(at(25, 0)));
+    assert_eq!(least(&case, 41), Mandatory(Reason::Expiring));
+    let failed = case.failing(&Fault::Passing);
+    assert_eq!(least(&failed, 40), Serve(at(5, 0)));
+    assert_eq!(least(&failed, 41), Fail(Fault::Passing), "no hammering");
+    assert_eq!(
+        least(&failed.after(0, 1), 41),
+        Mandatory(Reason::Expiring),
+        "and no waiting for the back-off"
+    );
+    let refused = Case::hour().after(20, 0).failing(&Fault::Terminal);
+    assert_eq!(least(&refused, 41), Fail(Fault::Terminal));
+    let rejected = Case::hour().after(20, 0).invalidated();
+    assert_eq!(least(&rejected, 1), Mandatory(Reason::Invalidated));
+}
+
+#[test]
+fn a_source_that_never_gives_enough_is_asked_once_a_minute() {
+    let case = Case::hour();
+    let least = |case: &Case| case.state.classify_for(at(90, 0), &case.policy, case.now());
+    assert_eq!(least(&case), TooShort(at(60, 0)));
+    assert_eq!(least(&case.after(1, 0)), Mandatory(Reason::Expiring));
 }

@@ -464,7 +464,7 @@ fn a_value_that_is_dead_by_the_monotonic_clock_is_not_served_although_the_wall_c
 fn without_a_monotonic_clock_virtual_time_is_believed() {
     let (time, source) = (Time::new(), Source::default());
     let cache = RefreshCache::new(
-        RefreshPolicy::default().with_jitter(0.0),
+        RefreshPolicy::default().with_random(0.0),
         time.wall_clock(),
         Some(time.sleep()),
         source.load(),
@@ -500,4 +500,63 @@ fn without_any_sleep_there_is_no_timeout_but_the_next_caller_replaces_what_hangs
     assert!(stage.source.answer(stage.good(7, 3600)));
     assert_eq!(second.poll_if_woken().map(value), Some(Ok(7)));
     assert_eq!(first.poll_if_woken().map(value), Some(Ok(7)));
+}
+
+#[test]
+fn whoever_needs_more_life_than_is_left_shares_one_refresh() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let stage = Stage::new();
+    stage.fill(7, 3600);
+    stage.advance(20 * 60);
+    let enough = Hand::new(stage.cache.get_valid_for(minutes(40))).poll();
+    assert_eq!(enough.map(value), Some(Ok(7)));
+    let mut callers: Vec<_> = (0..20)
+        .map(|_| Hand::waiting(stage.cache.get_valid_for(minutes(41))))
+        .collect();
+    assert_eq!(stage.source.last_reason(), Reason::Expiring);
+    assert_eq!(stage.ask(), Ok(7), "nobody else waits");
+    assert!(stage.source.answer(stage.good(8, 3600)));
+    for caller in &mut callers {
+        assert_eq!(caller.poll_if_woken().map(value), Some(Ok(8)));
+    }
+    assert_eq!(stage.source.calls(), 2);
+}
+
+#[test]
+fn whoever_needs_more_life_and_cannot_have_it_gets_the_failure_and_not_what_is_left() {
+    let half = Duration::from_secs(1800);
+    let stage = Stage::new();
+    stage.fill(7, 3600);
+    stage.advance(40 * 60);
+    let mut caller = Hand::waiting(stage.cache.get_valid_for(half));
+    assert!(stage.source.answer(Err(Fault::Passing)));
+    assert_eq!(caller.poll_if_woken().map(value), Some(Err(Fault::Passing)));
+    let again = Hand::new(stage.cache.get_valid_for(half)).poll();
+    assert_eq!(again.map(value), Some(Err(Fault::Passing)), "not asked again at once");
+    assert_eq!((stage.ask(), stage.source.calls()), (Ok(7), 2));
+    stage.advance(1);
+    let mut caller = Hand::waiting(stage.cache.get_valid_for(half));
+    assert!(stage.source.answer(stage.good(8, 3600)));
+    assert_eq!(caller.poll_if_woken().map(value), Some(Ok(8)));
+}
+
+#[test]
+fn a_source_that_does_not_give_enough_life_is_a_typed_error_and_is_not_asked_again_at_once() {
+    let (day, hour) = (Duration::from_secs(86_400), Duration::from_secs(3600));
+    let stage = Stage::new();
+    let mut caller = Hand::waiting(stage.cache.get_valid_for(day));
+    assert!(stage.source.answer(stage.good(7, 3600)));
+    let too_short = Err(Fault::TooShort(day, hour));
+    assert_eq!(caller.poll_if_woken().map(value), Some(too_short.clone()));
+    for _ in 0..59 {
+        let again = Hand::new(stage.cache.get_valid_for(day)).poll();
+        assert_eq!(again.map(value), Some(too_short.clone()));
+        stage.advance(1);
+    }
+    assert_eq!(stage.source.calls(), 1);
+    assert_eq!(stage.ask(), Ok(7), "it serves whoever needs less");
+    stage.advance(1);
+    let mut caller = Hand::waiting(stage.cache.get_valid_for(day));
+    assert!(stage.source.answer(stage.good(8, 90_000)));
+    assert_eq!(caller.poll_if_woken().map(value), Some(Ok(8)), "the source has learned");
 }

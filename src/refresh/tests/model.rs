@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use loom::future::block_on;
 use loom::sync::Mutex;
@@ -196,6 +197,20 @@ fn an_invalidation_is_seen_by_whoever_asks_after_it() {
         assert_eq!(value(block_on(scene.cache.get())), Ok(2));
         assert!(matches!(caller.join().unwrap(), Ok(1 | 2)));
         assert_eq!(scene.calls.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_caller_who_needs_more_life_shares_the_load_of_one_who_does_not() {
+    explore("a caller and one who needs more life", || {
+        let scene = Scene::new();
+        let caller = scene.caller();
+        let cache = scene.cache.clone();
+        let needs_more =
+            thread::spawn(move || block_on(cache.get_valid_for(Duration::from_secs(86_400))).map(|value| *value));
+        scene.gate.open();
+        assert_eq!((caller.join().unwrap(), needs_more.join().unwrap()), (Ok(1), Ok(1)));
+        assert_eq!(scene.calls.load(Ordering::SeqCst), 1);
     });
 }
 
