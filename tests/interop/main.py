@@ -10,6 +10,7 @@ import harness
 import operations
 import refusals
 import servers
+import signers
 import stores
 import walkthrough
 from harness import Stage
@@ -24,6 +25,7 @@ def suites(target: str) -> dict:
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),
         "crt": lambda: crt.run(target),
+        "signers": lambda: signers.run(target),
         "moto": lambda: servers.run_moto(target),
         "stores": lambda: stores.run(target),
         "ministack": lambda: servers.run_ministack(target, stage()),
