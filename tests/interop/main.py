@@ -6,8 +6,12 @@ import sys
 
 import credentials
 import crt
+import fixtures
 import harness
 import operations
+import page
+import program
+import programs
 import refusals
 import servers
 import signers
@@ -24,6 +28,10 @@ def suites(target: str) -> dict:
         "operations": lambda: operations.run(stage()),
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),
+        "program": lambda: program.run(target),
+        "programs": lambda: programs.run(target),
+        "page": lambda: page.run(target),
+        "fixtures": lambda: fixtures.run(target),
         "crt": lambda: crt.run(target),
         "signers": lambda: signers.run(target),
         "moto": lambda: servers.run_moto(target),
