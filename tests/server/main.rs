@@ -13,6 +13,7 @@ mod admin;
 mod attacks;
 mod audit;
 mod cloudformation;
+mod denied;
 mod forgetting;
 mod model;
 mod vending;
