@@ -271,6 +271,9 @@ fn print_rules(out: &mut impl io::Write) -> io::Result<()> {
             writeln!(out, "           {}", rule.message)?;
         }
         writeln!(out, "           {}", rule.about)?;
+        if !rule.source.is_empty() {
+            writeln!(out, "  source:  {}", rule.source)?;
+        }
     }
     Ok(())
 }

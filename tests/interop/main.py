@@ -8,6 +8,7 @@ import credentials
 import crt
 import harness
 import operations
+import policies
 import refusals
 import servers
 import walkthrough
@@ -22,6 +23,7 @@ def suites(target: str) -> dict:
         "operations": lambda: operations.run(stage()),
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),
+        "policies": lambda: policies.run(target),
         "crt": lambda: crt.run(target),
         "moto": lambda: servers.run_moto(target),
         "ministack": lambda: servers.run_ministack(target, stage()),

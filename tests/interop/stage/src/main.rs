@@ -1,8 +1,10 @@
 //! `interop_stage pools` serves identity pools whose settings only a program can make, `interop_stage app JSON` is an app
-//! that uses this crate's provider with the S3 client. Both obey lines of JSON, each answered by a line.
+//! that uses this crate's provider with the S3 client: both obey lines of JSON, each answered by a line. `interop_stage
+//! judge FILE` asks a pool about trust policies.
 
 mod admin;
 mod app;
+mod judge;
 mod pools;
 
 use std::io::{Write, stdout};
@@ -17,7 +19,8 @@ async fn main() -> ExitCode {
     let outcome = match (arguments.next().as_deref(), arguments.next()) {
         (Some("pools"), None) => pools::serve().await,
         (Some("app"), Some(setup)) => app::run(&setup).await,
-        _ => Err(anyhow::anyhow!("usage: interop_stage pools | interop_stage app JSON")),
+        (Some("judge"), Some(file)) => judge::run(&file).await,
+        _ => Err(anyhow::anyhow!("usage: interop_stage pools | interop_stage app JSON | interop_stage judge FILE")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
