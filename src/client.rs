@@ -1,10 +1,45 @@
 //! [`CognitoCredentialsProvider`]: who is signed in, as AWS credentials.
+//!
+//! Who owns whom (`=>` weakly):
+//!
+//! ```text
+//! CognitoCredentialsProvider, Session      handles; the first follows the login, the second is bound to one epoch
+//!   CurrentSession                         the pointer to the session in force, and its change
+//!     Context                              what all sessions share: service, flow, clock, policy, events
+//!       GuestSlot -> RememberedId          the guest's id, and whether it is in doubt, with the turn to show it to somebody
+//!       Named     -> RememberedId          the ids of users with a subject
+//!         StoreQueue                       writes to the app's IdentityStore, one at a time
+//!       EventSource => Events              told of what happens
+//!     SessionState                         one session: its login and its epoch
+//!       RefreshCache<Snapshot>             the credentials, loaded by
+//!         SessionCaches                    the exchange: login -> proof -> identity -> credentials
+//!           IdentityState                  what is known of the identity; outlives the caches when credentials are cleared
+//!           Proofs                         the login proof that was supplied last
+//! ```
+//!
+//! The locks. None is held across an `.await`, and nothing of the app's runs under any: no drop of its values, waker, closure,
+//! listener, store or log event. They are taken in this order, each by itself or after those above it:
+//!
+//! | lock | guards |
+//! |---|---|
+//! | `CurrentSession::switching` | the order of changes of the pointer, hot and leased copies, who decides |
+//! | `Context::named` | the table of users' remembered ids |
+//! | `SessionCaches::newest` | the login that supplies proofs now |
+//! | `Proofs::last` | the proof that was supplied last |
+//! | `IdentityState::known` | what is known of the identity |
+//! | `RememberedId::state` | one remembered id |
+//! | `StoreQueue::queue` | the writes that are pending; under the one above, so that their order is that of the changes |
+//! | `Turns::state` | who has a turn (a deadline ends it: `turns`) |
+//! | `EventSource::audience`, then one `Inbox` | who listens, and what one has not fetched |
 
+mod app_code;
 mod builder;
 #[cfg(feature = "classic-flow")]
 mod classic;
 mod context;
 mod current_session;
+mod detached;
+mod env_settings;
 mod events;
 mod exchange;
 mod failure;
@@ -15,17 +50,21 @@ mod identity_state;
 mod kept_identities;
 mod lease;
 mod login;
+mod login_status;
 mod login_subjects;
 mod pin;
 mod rejection;
 mod remembered_ids;
 mod resolution;
 mod session;
+mod store_queue;
+mod turns;
 pub(crate) mod user_sessions;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_credential_types::Credentials;
@@ -33,8 +72,9 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 
+use self::app_code::drop_quietly;
 use self::context::Context;
-use self::current_session::{BoundProvider, CurrentSession, NEXT_EPOCH, decided, state};
+use self::current_session::{BoundProvider, CurrentSession, Demand, NEXT_EPOCH, decided, state, undecided};
 use self::identity_state::IdentityState;
 use self::lease::LeaseSlot;
 use self::login::Who;
@@ -51,6 +91,7 @@ pub use self::flow::Flow;
 pub use self::guest::IdentityPolicy;
 pub use self::identity_state::{IdentityOutcome, SignIn};
 pub use self::login::Login;
+pub use self::login_status::{LoginKind, LoginStatus};
 pub use self::rejection::{RejectionInterceptor, RejectionRetry};
 pub use self::session::Session;
 
@@ -90,6 +131,16 @@ pub use self::session::Session;
 #[derive(Clone)]
 pub struct CognitoCredentialsProvider {
     current: Arc<CurrentSession>,
+    #[allow(dead_code, reason = "held for its drop: the last clone ends the subscriptions")]
+    listened_to: Arc<EndsSubscriptions>,
+}
+
+struct EndsSubscriptions(Arc<Context>);
+
+impl Drop for EndsSubscriptions {
+    fn drop(&mut self) {
+        self.0.events.close();
+    }
 }
 
 impl CognitoCredentialsProvider {
@@ -103,15 +154,16 @@ impl CognitoCredentialsProvider {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         let provider = context.id();
         let mark = SessionMark::new(SessionId { epoch, provider });
-        let in_force = ArcSwap::new(state(&context, Login::signed_out(), mark, Arc::default()));
+        let in_force = ArcSwap::new(state(&context, Login::signed_out(), mark, Arc::default(), None));
         let provider = Self {
+            listened_to: Arc::new(EndsSubscriptions(Arc::clone(&context))),
             current: Arc::new(CurrentSession {
                 provider,
                 context,
                 in_force,
                 hot: HotValue::empty(),
                 leased: LeaseSlot::default(),
-                switching: Mutex::new(None),
+                switching: Mutex::default(),
             }),
         };
         if !matches!(login.who, Who::SignedOut) {
@@ -132,31 +184,27 @@ impl CognitoCredentialsProvider {
     /// Changes the login of the *same person*, who has signed in with one provider more: the identity is expected to stay, and
     /// [`Session::ready`] tells whether it did.
     pub fn link(&self, login: Login) -> Session {
-        let state = self.current.in_force.load();
+        let state = self.current.in_force.load_full();
         // A guest is offered from its slot, as to any login; and a guest is never the user.
-        let user = state
-            .caches
-            .as_ref()
-            .filter(|_| state.login.is_user() && login.is_user());
-        self.change(
-            login,
-            IdentityState::expecting(user.and_then(|caches| caches.known_identity())),
-        )
+        let both_users = state.login.is_user() && login.is_user();
+        let caches = state.caches.as_ref().filter(|_| both_users);
+        let known = caches.and_then(|caches| caches.known_identity());
+        drop_quietly(state);
+        self.change(login, IdentityState::expecting(known))
     }
 
-    fn change(&self, login: Login, settled: Arc<IdentityState>) -> Session {
+    fn change(&self, login: Login, identity: Arc<IdentityState>) -> Session {
         let (decide, login) = match login.who {
             Who::Decided(decide) => {
-                let login = decided(&decide);
+                let login = decided(&decide, self.current.context.id()).unwrap_or_else(undecided);
                 (Some(decide), login)
             }
             _ => (None, login),
         };
-        let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.current.replace(switching, decide, login, settled);
+        let epoch = self.current.change(decide, login, identity).epoch;
         Session {
             current: Arc::clone(&self.current),
-            epoch: state.epoch,
+            epoch,
         }
     }
 
@@ -208,16 +256,7 @@ impl CognitoCredentialsProvider {
     /// Throws the credentials and the token away; the login and its identity stay. Handles that are bound to the session go on
     /// with new ones.
     pub fn clear_credentials(&self) {
-        let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.current.in_force.load_full();
-        let settled = old.caches.as_ref().map(|caches| caches.settled()).unwrap_or_default();
-        drop(self.current.install(state(
-            &self.current.context,
-            old.login.clone(),
-            Arc::clone(&old.mark),
-            settled,
-        )));
-        drop(switching);
+        self.current.clear_credentials();
     }
 
     /// Forgets who the session's login is to Cognito, in memory and in the store, and begins a new session with the same login: a
@@ -247,12 +286,52 @@ impl CognitoCredentialsProvider {
         }
         let (state, stored) = self.current.begin_anew(&old, slot)?;
         if let Some(stored) = stored {
-            drop(stored.await?);
+            drop(stored.wait().await?);
         }
         Ok(Session {
             current: Arc::clone(&self.current),
             epoch: state.epoch,
         })
+    }
+
+    /// Signs out, and forgets every identity of this provider's pool and namespace, the guest's and all users', in memory and in the
+    /// [`IdentityStore`](crate::store::IdentityStore): for a device that changes hands, as iOS's `clearKeychain`. The identities
+    /// themselves stay in the pool.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::{CognitoCredentialsProvider, Error};
+    /// # async fn example(provider: CognitoCredentialsProvider) -> Result<(), Error> {
+    /// provider.forget_everything().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): nobody is signed in and nothing is in memory, but the store may still hold ids,
+    /// because it failed, did not answer within two seconds, or cannot list what it holds
+    /// ([`IdentityStore::remove_all`](crate::store::IdentityStore::remove_all)).
+    ///
+    /// # Cancel safety
+    ///
+    /// Signing out is done at the call. Dropped before it is ready, some ids may be left in the store; call it again.
+    pub async fn forget_everything(&self) -> Result<(), Error> {
+        self.sign_out();
+        self.current.context.forget_everything().await
+    }
+
+    /// What is known of the login without asking anybody, neither the network nor the store: for what an app shows at its start.
+    ///
+    /// ```no_run
+    /// # use cognito_identity_pool::{client::LoginKind, CognitoCredentialsProvider};
+    /// # fn example(provider: CognitoCredentialsProvider) {
+    /// let status = provider.current();
+    /// if status.needs_sign_in || status.kind == LoginKind::SignedOut {
+    ///     println!("please sign in");
+    /// }
+    /// # }
+    /// ```
+    pub fn current(&self) -> LoginStatus {
+        self.current.status()
     }
 
     /// Makes credentials of the session in force new, whatever the present ones are worth, asking the app's hook for a new token.
@@ -265,7 +344,33 @@ impl CognitoCredentialsProvider {
     ///
     /// Dropping the future leaves the refresh to others.
     pub async fn refresh_now(&self) -> Result<(), Error> {
-        self.current.serve_from(None, true).await.map(drop)
+        self.current.serve_from(None, Demand::Forced).await.map(drop)
+    }
+
+    /// Credentials that are valid for at least `least` longer, for presigned URLs and long jobs: the cached ones if they are, else
+    /// those of one refresh that all who ask at the time share. They say when they really end, not the end of a lease.
+    ///
+    /// The enhanced flow gives credentials for one hour; the classic flow for its own duration, up to 12 hours
+    /// (`ClassicFlow`, `DurationSeconds` in the API reference).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(provider: cognito_identity_pool::CognitoCredentialsProvider) -> Result<(), cognito_identity_pool::Error> {
+    /// let credentials = provider.credentials_valid_for(Duration::from_secs(15 * 60)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the service never gives them for so long; otherwise what the
+    /// refresh failed with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the refresh to others.
+    pub async fn credentials_valid_for(&self, least: Duration) -> Result<Credentials, Error> {
+        let (_, snapshot) = self.current.serve_from(None, Demand::ValidFor(least)).await?;
+        Ok(snapshot.credentials.clone())
     }
 
     /// Says that a service has refused these credentials. If, and only if, they are still the current ones, the next caller waits

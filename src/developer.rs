@@ -14,7 +14,7 @@ pub use identity_request::IdentityRequest;
 
 use crate::error::BackendError;
 use crate::ids::IdentityId;
-use crate::logins::Logins;
+use crate::logins::{Key, Logins, ProviderKey};
 use crate::token::{OpenIdToken, RefreshReason};
 
 /// Asks the app's own backend who the signed-in user is to Cognito: iOS's `AWSCognitoCredentialsProviderHelper` and Android's
@@ -73,10 +73,16 @@ pub trait DeveloperIdentityProvider: Send + Sync {
     async fn get_identity_id(&self, request: &RefreshRequest) -> Result<Option<IdentityId>, BackendError> {
         Ok(None)
     }
+
+    /// Of no use outside of the crate.
+    #[doc(hidden)]
+    fn key(&self) -> ProviderKey {
+        ProviderKey::default()
+    }
 }
 
 macro_rules! forwarded {
-    ($($pointer:ident),+) => {$(
+    ($pointer:ident, $key:expr) => {
         #[async_trait]
         impl<T: DeveloperIdentityProvider + ?Sized> DeveloperIdentityProvider for $pointer<T> {
             async fn refresh(&self, request: &RefreshRequest) -> Result<DeveloperIdentity, BackendError> {
@@ -86,11 +92,17 @@ macro_rules! forwarded {
             async fn get_identity_id(&self, request: &RefreshRequest) -> Result<Option<IdentityId>, BackendError> {
                 (**self).get_identity_id(request).await
             }
+
+            fn key(&self) -> ProviderKey {
+                let key: fn(&Self) -> ProviderKey = $key;
+                key(self)
+            }
         }
-    )+};
+    };
 }
 
-forwarded!(Arc, Box);
+forwarded!(Arc, |pointer| (**pointer).key().or_pointer(pointer));
+forwarded!(Box, |pointer| (**pointer).key());
 
 #[async_trait]
 impl DeveloperIdentityProvider for DeveloperIdentity {
@@ -103,6 +115,10 @@ impl DeveloperIdentityProvider for DeveloperIdentity {
 
     async fn get_identity_id(&self, _: &RefreshRequest) -> Result<Option<IdentityId>, BackendError> {
         Ok(Some(self.identity_id.clone()))
+    }
+
+    fn key(&self) -> ProviderKey {
+        ProviderKey(Key::Identity(self.identity_id.clone(), self.token.clone()))
     }
 }
 

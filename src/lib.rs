@@ -31,6 +31,9 @@ pub mod http_backend;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub mod local;
+#[cfg(feature = "refresh-token")]
+#[cfg_attr(docsrs, doc(cfg(feature = "refresh-token")))]
+pub mod refresh_token;
 
 pub use async_trait::async_trait;
 #[doc(inline)]

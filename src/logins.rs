@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use crate::error::{BackendError, Error, ErrorKind};
-use crate::ids::{Partition, is_issuer_host};
+use crate::ids::{IdentityId, Partition, is_issuer_host};
 use crate::token::{OpenIdToken, RefreshReason};
 
 /// What the service takes at most (`LoginsMap` in the API reference).
@@ -170,6 +170,14 @@ impl Logins {
         self.tokens.get(provider)
     }
 
+    /// Whether it holds the same tokens.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        let same = |((provider, token), (theirs, other)): ((&String, &OpenIdToken), (&String, &OpenIdToken))| {
+            provider == theirs && token.expose_secret() == other.expose_secret()
+        };
+        self.tokens.len() == other.tokens.len() && self.tokens.iter().zip(&other.tokens).all(same)
+    }
+
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
@@ -299,12 +307,22 @@ pub trait LoginsProvider: Send + Sync {
     ///
     /// The future is dropped when the session ends.
     async fn logins(&self, reason: RefreshReason) -> Result<Logins, BackendError>;
+
+    /// Of no use outside of the crate.
+    #[doc(hidden)]
+    fn key(&self) -> ProviderKey {
+        ProviderKey::default()
+    }
 }
 
 #[async_trait]
 impl LoginsProvider for Logins {
     async fn logins(&self, _: RefreshReason) -> Result<Self, BackendError> {
         Ok(self.clone())
+    }
+
+    fn key(&self) -> ProviderKey {
+        ProviderKey(Key::Logins(self.clone()))
     }
 }
 
@@ -313,12 +331,54 @@ impl<T: LoginsProvider + ?Sized> LoginsProvider for Arc<T> {
     async fn logins(&self, reason: RefreshReason) -> Result<Logins, BackendError> {
         (**self).logins(reason).await
     }
+
+    fn key(&self) -> ProviderKey {
+        (**self).key().or_pointer(self)
+    }
 }
 
 #[async_trait]
 impl<T: LoginsProvider + ?Sized> LoginsProvider for Box<T> {
     async fn logins(&self, reason: RefreshReason) -> Result<Logins, BackendError> {
         (**self).logins(reason).await
+    }
+
+    fn key(&self) -> ProviderKey {
+        (**self).key()
+    }
+}
+
+/// By what two providers are known to be about the same person, see [`Login::decided_by`](crate::Login::decided_by).
+#[doc(hidden)]
+#[derive(Debug, Clone, Default)]
+pub struct ProviderKey(pub(crate) Key);
+
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Key {
+    /// It cannot be told.
+    #[default]
+    None,
+    /// Behind an `Arc`: the same one is about the same person.
+    Pointer {
+        address: usize,
+        /// The app keeps it, so that another answer may be this one again.
+        kept: bool,
+    },
+    /// Tokens that do not change.
+    Logins(Logins),
+    /// An identity and its token that do not change.
+    Identity(IdentityId, OpenIdToken),
+}
+
+impl ProviderKey {
+    pub(crate) fn or_pointer<T: ?Sized>(self, pointer: &Arc<T>) -> Self {
+        match self.0 {
+            Key::None => Self(Key::Pointer {
+                address: Arc::as_ptr(pointer).cast::<()>().addr(),
+                kept: Arc::strong_count(pointer) > 1,
+            }),
+            _ => self,
+        }
     }
 }
 

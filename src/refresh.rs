@@ -164,6 +164,7 @@ impl<T: Value, E: Failure> RefreshCache<T, E> {
     }
 
     /// Reads the value if it may be served without a full check: see [`HotValue::read`].
+    #[allow(dead_code, reason = "for tests and benches: owners keep a hot value of their own")]
     pub(crate) fn peek<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
         read_fresh(&self.engine.entry, &self.engine.clock, |fresh| fresh.map(read))
     }

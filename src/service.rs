@@ -3,7 +3,7 @@
 
 mod explain;
 mod facts;
-#[cfg(any(feature = "http-backend", feature = "verify"))]
+#[cfg(any(feature = "http-backend", feature = "refresh-token", feature = "verify"))]
 pub(crate) mod http;
 pub(crate) mod refusal;
 mod retry;
@@ -83,6 +83,9 @@ impl ServiceSettings {
         app: Option<&SdkConfig>,
         service_id: &'static str,
     ) -> Result<SdkConfig, Error> {
+        if let Some(region) = &self.region {
+            check_region(region)?;
+        }
         let mut config = SdkConfig::builder()
             .region(Region::new(
                 self.region.clone().unwrap_or_else(|| pool.region().to_owned()),
@@ -97,7 +100,11 @@ impl ServiceSettings {
             .time_source(time_source(app))
             .sleep_impl(sleep_impl(app)?);
         let endpoint_url = self.endpoint_url.clone();
-        config.set_endpoint_url(endpoint_url.or_else(|| app.and_then(|app| service_endpoint(app, service_id))));
+        let endpoint_url = endpoint_url.or_else(|| app.and_then(|app| service_endpoint(app, service_id)));
+        if let Some(url) = &endpoint_url {
+            check_endpoint(url)?;
+        }
+        config.set_endpoint_url(endpoint_url);
         if let Some(app) = app {
             config.set_http_client(app.http_client());
             config.set_app_name(app.app_name().cloned());
@@ -110,6 +117,34 @@ impl ServiceSettings {
         }
         Ok(config.build())
     }
+}
+
+/// What no request could be sent to.
+fn check_endpoint(url: &str) -> Result<(), Error> {
+    let authority = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let authority = authority.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    let is_legal = |host: &str| !host.is_empty() && !host.starts_with(':') && !host.contains(char::is_whitespace);
+    if authority.is_some_and(is_legal) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Configuration,
+        "the endpoint is not an http or https URL with a host",
+    )
+    .with_hint("it looks like https://cognito-identity.us-east-1.amazonaws.com; leave it out to call AWS"))
+}
+
+/// What is the name of no region.
+fn check_region(region: &str) -> Result<(), Error> {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !region.is_empty() && region.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Configuration,
+        format!("`{region}` is not the name of a region"),
+    )
+    .with_hint("it looks like us-east-1; leave it out to call the region of the identity pool"))
 }
 
 /// The app's time source, or the system's.
@@ -129,7 +164,7 @@ pub(crate) fn sleep_impl(app: Option<&SdkConfig>) -> Result<SharedAsyncSleep, Er
 }
 
 /// What is set for this very service: `AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or `endpoint_url` in a profile's service section.
-fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Option<String> {
+pub(crate) fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id(service_id)
         .env("AWS_ENDPOINT_URL")
@@ -239,6 +274,29 @@ impl IdentityService {
             .await
             .map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
         checked_identity("GetId", output.identity_id)
+    }
+
+    /// `GetOpenIdToken`, for guests and external logins: the identity may be another than the one that was asked for.
+    pub(crate) async fn open_id_token(
+        &self,
+        identity_id: &IdentityId,
+        proof: &Proof,
+    ) -> Result<(IdentityId, OpenIdToken), Refused> {
+        const OPERATION: &str = "GetOpenIdToken";
+        let mut request = self.client.get_open_id_token().identity_id(identity_id.as_str());
+        for (provider, token) in proof.pairs() {
+            request = request.logins(provider, token.expose_secret());
+        }
+        let facts = || {
+            let facts = proof.facts(Some(identity_id), self.time_source.now());
+            facts.in_region(self.region.as_deref())
+        };
+        let sent = Box::pin(request.send()).await;
+        let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
+        let identity_id = checked_identity(OPERATION, output.identity_id)?;
+        let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
+            .map_err(|_| incomplete(OPERATION, "valid token"))?;
+        Ok((identity_id, token))
     }
 
     /// `GetCredentialsForIdentity`: the enhanced flow.

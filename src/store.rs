@@ -2,9 +2,9 @@
 
 mod file;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -91,6 +91,27 @@ pub trait IdentityStore: Send + Sync {
         expected: Option<&IdentityId>,
         new: Option<&IdentityId>,
     ) -> Result<Swapped, StoreError>;
+
+    /// Empties every slot of `pool` and `namespace`: the guest's and all users'. For
+    /// [`forget_everything`](crate::CognitoCredentialsProvider::forget_everything).
+    ///
+    /// The default is an error: a store that can list its keys implements it, so that no trace is left of users whom this process
+    /// has not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if anything may be left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: if the future is dropped, any of the slots may be empty or not.
+    #[allow(unused_variables, reason = "named for those who implement it")]
+    async fn remove_all(&self, pool: &IdentityPoolId, namespace: &str) -> Result<(), StoreError> {
+        Err(StoreError::new(
+            "this identity store cannot list what it holds: implement IdentityStore::remove_all, or empty it by its own means",
+        )
+        .permanent())
+    }
 }
 
 /// What became of an [`IdentityStore::swap`].
@@ -122,22 +143,29 @@ macro_rules! forwarded {
             ) -> Result<Swapped, StoreError> {
                 (**self).swap(key, expected, new).await
             }
+
+            async fn remove_all(&self, pool: &IdentityPoolId, namespace: &str) -> Result<(), StoreError> {
+                (**self).remove_all(pool, namespace).await
+            }
         }
     )+};
 }
 
 forwarded!(Arc, Box);
 
-/// Names one slot of an [`IdentityStore`]: a pool, a namespace within the app, and either its guest or one of its users.
+/// Names one slot of an [`IdentityStore`]: a pool, a namespace within the app, and its guest or one of its users.
 ///
 /// Its text form ([`Display`](fmt::Display)) is stable, so it may be the key in a store of your own. It has one of
 ///
 /// ```text
 /// <identity pool id>/<namespace>/guest
+/// <identity pool id>/<namespace>/guest-in-doubt
 /// <identity pool id>/<namespace>/subject/<64 hexadecimal digits>
 /// ```
 ///
-/// where the digits are the SHA-256 of identity pool id, namespace and subject, joined by line feeds. The subject itself, which
+/// The second holds the guest's id while it is shown to a backend, or to Cognito, for linking: a process that ends in between leaves
+/// it there, and the next one knows what it means if Cognito refuses the guest. In the third,
+/// the digits are the SHA-256 of identity pool id, namespace and subject, joined by line feeds. The subject itself, which
 /// may be personal, is not kept. The text has at most 257 characters, all of them ASCII and none of them white space.
 ///
 /// ```
@@ -153,7 +181,15 @@ forwarded!(Arc, Box);
 pub struct StoreKey {
     pool: IdentityPoolId,
     namespace: String,
-    subject: Option<[u8; 32]>,
+    of: Of,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Of {
+    Guest,
+    GuestInDoubt,
+    /// By a hash.
+    Subject([u8; 32]),
 }
 
 impl StoreKey {
@@ -163,7 +199,12 @@ impl StoreKey {
     ///
     /// [`ErrorKind::Configuration`] if the namespace is not 1 to 128 of the characters `A-Z a-z 0-9 . _ -`.
     pub fn guest(pool: &IdentityPoolId, namespace: &str) -> Result<Self, Error> {
-        Self::new(pool, namespace, None)
+        Self::new(pool, namespace, |_| Of::Guest)
+    }
+
+    /// The slot of the guest's id while nobody knows whether it was linked.
+    pub(crate) fn guest_in_doubt(pool: &IdentityPoolId, namespace: &str) -> Result<Self, Error> {
+        Self::new(pool, namespace, |_| Of::GuestInDoubt)
     }
 
     /// The slot of a user, who is known to the app as `subject`.
@@ -179,10 +220,13 @@ impl StoreKey {
                 ),
             );
         }
-        Self::new(pool, namespace, Some(subject))
+        Self::new(pool, namespace, |namespace| {
+            let clear = [pool.as_str(), namespace, subject].join("\n");
+            Of::Subject(Sha256::digest(clear.as_bytes()).into())
+        })
     }
 
-    fn new(pool: &IdentityPoolId, namespace: &str, subject: Option<&str>) -> Result<Self, Error> {
+    fn new(pool: &IdentityPoolId, namespace: &str, of: impl FnOnce(&str) -> Of) -> Result<Self, Error> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if namespace.is_empty() || namespace.len() > MAX_NAMESPACE || !namespace.bytes().all(legal) {
             return Err(Error::new(
@@ -190,14 +234,10 @@ impl StoreKey {
                 "the namespace of an identity store must have 1 to 128 characters out of A-Z a-z 0-9 . _ -",
             ));
         }
-        let hashed = |subject: &str| {
-            let clear = [pool.as_str(), namespace, subject].join("\n");
-            <[u8; 32]>::from(Sha256::digest(clear.as_bytes()))
-        };
         Ok(Self {
             pool: pool.clone(),
             namespace: namespace.to_owned(),
-            subject: subject.map(hashed),
+            of: of(namespace),
         })
     }
 
@@ -213,16 +253,17 @@ impl StoreKey {
 
     /// Whether it is the guest's slot.
     pub fn is_guest(&self) -> bool {
-        self.subject.is_none()
+        self.of == Of::Guest
     }
 }
 
 impl fmt::Display for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/", self.pool, self.namespace)?;
-        match &self.subject {
-            None => f.write_str("guest"),
-            Some(hash) => {
+        match &self.of {
+            Of::Guest => f.write_str("guest"),
+            Of::GuestInDoubt => f.write_str("guest-in-doubt"),
+            Of::Subject(hash) => {
                 f.write_str("subject/")?;
                 hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
@@ -326,6 +367,9 @@ impl fmt::Debug for StoreError {
 
 /// An identity store that lives as long as the process. The default.
 ///
+/// It keeps the ids of up to [`MemoryStore::MAX_SUBJECTS`] users; beyond that, those that were stored first are forgotten, and the
+/// user's identity is asked for again. Guests are never forgotten.
+///
 /// ```
 /// # use cognito_identity_pool::{store::{IdentityStore, MemoryStore, StoreKey, Swapped}, Error, IdentityId, IdentityPoolId};
 /// # #[tokio::main(flavor = "current_thread")]
@@ -341,25 +385,61 @@ impl fmt::Debug for StoreError {
 /// ```
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    ids: Mutex<HashMap<StoreKey, IdentityId>>,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    ids: HashMap<StoreKey, IdentityId>,
+    /// The keys of users, in the order in which they came.
+    subjects: VecDeque<StoreKey>,
+}
+
+impl Slots {
+    fn put(&mut self, key: &StoreKey, id: &IdentityId) {
+        if self.ids.insert(key.clone(), id.clone()).is_none() && matches!(key.of, Of::Subject(_)) {
+            self.subjects.push_back(key.clone());
+        }
+        while self.subjects.len() > MemoryStore::MAX_SUBJECTS {
+            if let Some(oldest) = self.subjects.pop_front() {
+                self.ids.remove(&oldest);
+            }
+        }
+    }
+
+    fn remove(&mut self, mut is_gone: impl FnMut(&StoreKey) -> bool) {
+        self.ids.retain(|key, _| !is_gone(key));
+        self.subjects.retain(|key| !is_gone(key));
+    }
+}
+
+/// Neither ids nor subjects.
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots")
+            .field("ids", &self.ids.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl MemoryStore {
+    /// How many users' ids are kept at most.
+    pub const MAX_SUBJECTS: usize = 1_000;
+
     /// A store without entries.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl IdentityStore for MemoryStore {
     async fn load(&self, key: &StoreKey) -> Result<Option<IdentityId>, StoreError> {
-        Ok(self
-            .ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .cloned())
+        Ok(self.slots().ids.get(key).cloned())
     }
 
     async fn swap(
@@ -368,18 +448,25 @@ impl IdentityStore for MemoryStore {
         expected: Option<&IdentityId>,
         new: Option<&IdentityId>,
     ) -> Result<Swapped, StoreError> {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = ids.get(key);
+        let mut slots = self.slots();
+        let current = slots.ids.get(key);
         if current != expected {
             return Ok(Swapped::No {
                 current: current.cloned(),
             });
         }
         match new {
-            Some(id) => ids.insert(key.clone(), id.clone()),
-            None => ids.remove(key),
-        };
+            Some(id) => slots.put(key, id),
+            None if expected.is_some() => slots.remove(|gone| gone == key),
+            None => {}
+        }
         Ok(Swapped::Yes)
+    }
+
+    async fn remove_all(&self, pool: &IdentityPoolId, namespace: &str) -> Result<(), StoreError> {
+        self.slots()
+            .remove(|key| key.pool == *pool && key.namespace == namespace);
+        Ok(())
     }
 }
 
@@ -450,10 +537,10 @@ mod tests {
 
     #[test]
     fn debug_of_a_store_shows_neither_ids_nor_subjects() {
-        let mut store = MemoryStore::new();
+        let store = MemoryStore::new();
         let key = StoreKey::subject(&pool(), "a", "alice").unwrap();
         let id = IdentityId::new("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d").unwrap();
-        store.ids.get_mut().unwrap().insert(key, id);
+        store.slots().put(&key, &id);
         let debug = format!("{store:?}");
         assert!(!debug.contains("0b1c2d3e") && !debug.contains("alice"), "{debug}");
     }

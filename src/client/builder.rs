@@ -15,8 +15,10 @@ use super::flow::{Exchange, Flow};
 use super::guest::{GuestSlot, IdentityPolicy};
 use super::lease::DEFAULT_LEASE;
 use super::login::Login;
-use super::remembered_ids::{RememberedId, StoreQueue};
-use crate::clock::Clock;
+use super::remembered_ids::RememberedId;
+use super::store_queue::StoreQueue;
+use super::turns::Patience;
+use crate::clock::{Clock, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityPoolId, InvalidId};
 use crate::refresh::RefreshPolicy;
@@ -36,9 +38,9 @@ use crate::store::{IdentityStore, MemoryStore, StoreKey};
 /// ```
 #[must_use = "a builder does nothing until `build`"]
 pub struct CognitoCredentialsProviderBuilder {
-    pool: Result<IdentityPoolId, InvalidId>,
+    pub(super) pool: Result<IdentityPoolId, InvalidId>,
     app: Option<SdkConfig>,
-    settings: ServiceSettings,
+    pub(super) settings: ServiceSettings,
     flow: Flow,
     policy: RefreshPolicy,
     identity_policy: IdentityPolicy,
@@ -46,7 +48,7 @@ pub struct CognitoCredentialsProviderBuilder {
     store: Arc<dyn IdentityStore>,
     namespace: String,
     issuer_host: Option<String>,
-    login: Login,
+    pub(super) login: Login,
 }
 
 impl CognitoCredentialsProviderBuilder {
@@ -195,23 +197,34 @@ impl CognitoCredentialsProviderBuilder {
             .with_hint("give `lease` a duration, or `None` for credentials that say when they really end"));
         }
         let app = self.app.as_ref();
-        let writes = StoreQueue::new(self.store);
+        let (clock, sleep) = (Clock::new(time_source(app)), sleep_impl(app)?);
+        let limit = self.policy.load_timeout();
+        let patience = Patience {
+            clock: clock.clone(),
+            timer: Timer::new(Some(sleep.clone())),
+            // What a driven load never needs.
+            limit: limit.saturating_add(limit / 10),
+        };
+        let queue = StoreQueue::new(self.store, patience.clone());
+        let slot = |key| RememberedId::new(key, Arc::clone(&queue));
         Ok(Context {
             service: IdentityService::new(pool.clone(), &self.settings, app)?,
             flow: Exchange::new(self.flow, &pool, &self.settings, app)?,
-            clock: Clock::new(time_source(app)),
-            sleep: sleep_impl(app)?,
             policy: self.policy,
             identity_policy: self.identity_policy,
             lease: self.lease,
             issuer_host: self.issuer_host,
-            guest: GuestSlot::new(RememberedId::new(
-                StoreKey::guest(&pool, &self.namespace)?,
-                Arc::clone(&writes),
-            )),
+            guest: GuestSlot::new(
+                slot(StoreKey::guest(&pool, &self.namespace)?),
+                slot(StoreKey::guest_in_doubt(&pool, &self.namespace)?),
+                patience.clone(),
+            ),
+            clock,
+            sleep,
+            patience,
             named: Default::default(),
             events: EventSource::default(),
-            writes,
+            queue,
             namespace: self.namespace,
             pool,
         })

@@ -1,29 +1,31 @@
 //! [`CurrentSession`]: the pointer to the session in force, what that session serves, and how another takes its place.
 
 use std::fmt;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 
+use super::app_code::{drop_quietly, quietly};
 use super::context::{Context, PROVIDER_NAME};
 use super::events::EventKind;
-use super::exchange::{SessionCaches, Snapshot};
-use super::identity_state::IdentityState;
+use super::exchange::{Consult, SessionCaches, Snapshot};
+use super::identity_state::{IdentityState, SignIn};
 use super::kept_identities::KeptIdentities;
 use super::lease::{LeaseSlot, Leased};
-use super::login::{Login, Who};
+use super::login::{Login, Sameness, Who};
+use super::login_status::{LoginKind, LoginStatus};
 use super::pin;
 use super::remembered_ids::RememberedId;
 use super::resolution::{self, SessionId, SessionMark};
+use super::store_queue::Stored;
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::refresh::{self, Failure, HotValue, Reentry, RefreshCache};
-use crate::store::Swapped;
+use crate::token::OpenIdToken;
 
 /// What provider and sessions share: the one pointer to the session in force.
 pub(super) struct CurrentSession {
@@ -35,14 +37,37 @@ pub(super) struct CurrentSession {
     pub(super) hot: HotValue<Snapshot>,
     /// The same as plain `ProvideCredentials` hands it out. Changed under the same lock.
     pub(super) leased: LeaseSlot,
-    /// Asked when there is nothing fresh: see [`Login::decided_by`]. Its lock orders the changes of the pointer.
-    pub(super) switching: Mutex<Option<Decide>>,
+    /// Its lock orders the changes of the pointer. Nothing of the app's runs under it: what is replaced is ended, woken, dropped and
+    /// told of afterwards, see [`install`](Self::install).
+    pub(super) switching: Mutex<Switching>,
+}
+
+/// Who decides the login, and which of its answers counts.
+#[derive(Default)]
+pub(super) struct Switching {
+    /// Asked when there are no credentials that serve: see [`Login::decided_by`].
+    decide: Option<Decide>,
+    /// How often it was asked; each question has the next number.
+    asked: u64,
+    /// The answers up to this number count no more: a newer one was taken, or the login changed otherwise.
+    settled: u64,
 }
 
 pub(super) type Decide = Arc<dyn Fn() -> Login + Send + Sync>;
 
 /// The numbers of sessions, over all providers: an operation that is pinned to one is never taken for another's.
 pub(super) static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
+
+/// What a caller asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Demand {
+    /// Credentials that may be served.
+    Fresh,
+    /// Those of a refresh that was forced.
+    Forced,
+    /// Credentials that are valid for at least this long.
+    ValidFor(Duration),
+}
 
 impl CurrentSession {
     /// The number of the session in force.
@@ -66,44 +91,77 @@ impl CurrentSession {
         if served.pin().is_some() {
             pin::remember(served.credentials.access_key_id(), &state.mark);
         }
-        let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let _switching = self.switching();
         if Arc::ptr_eq(&self.in_force.load(), state) {
             self.hot.put(served);
         }
     }
 
-    /// Waits for credentials of the session in force, or of the one that the caller is bound to. Whoever waits while the pointer
-    /// moves gets `SessionEnded`: neither the old nor the new user's.
-    pub(super) async fn serve(&self, bound: Option<u64>) -> Result<Served, Error> {
-        self.serve_from(bound, false).await
+    fn switching(&self) -> MutexGuard<'_, Switching> {
+        self.switching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn serve_from(&self, bound: Option<u64>, forced: bool) -> Result<Served, Error> {
+    /// Waits for credentials of the session in force, or of the one that the caller is bound to. Whoever waits while the pointer
+    /// moves gets `SessionEnded`: neither the old nor the new user's. Only where it was the app's closure that decided for another
+    /// login, on behalf of those who wait, they go on with that one.
+    pub(super) async fn serve(self: &Arc<Self>, bound: Option<u64>) -> Result<Served, Error> {
+        self.serve_from(bound, Demand::Fresh).await
+    }
+
+    pub(super) async fn serve_from(self: &Arc<Self>, bound: Option<u64>, mut demand: Demand) -> Result<Served, Error> {
         let mut state = self.look_up(bound)?;
+        let asked = self.switching().asked;
+        let mut consulted = false;
         loop {
-            let result = state.obtain(forced).await;
-            let now = self.in_force.load();
-            if now.epoch != state.epoch {
-                return Err(Error::ended());
+            let renewals = state.renewals();
+            let result = state.obtain(demand).await;
+            let error = match self.follow(&mut state, bound)? {
+                Followed::Elsewhere => continue,
+                Followed::InForce => match result {
+                    Ok(snapshot) => {
+                        self.keep_hot(&state, &snapshot);
+                        return Ok((state, snapshot));
+                    }
+                    Err(error) => error,
+                },
+            };
+            // A failure that is remembered, or that a load has met which was begun before this call: the app may know better by now.
+            if std::mem::replace(&mut consulted, true) || !self.consult(asked) {
+                return Err(error);
             }
-            if !Arc::ptr_eq(&now, &state) {
-                // `clear_credentials`: the same login, with empty caches.
-                state = Arc::clone(&now);
-                continue;
+            match self.follow(&mut state, bound)? {
+                Followed::Elsewhere => {}
+                Followed::InForce if state.renewals() != renewals => demand = Demand::Forced,
+                Followed::InForce => return Err(error),
             }
-            let snapshot = result?;
-            self.keep_hot(&state, &snapshot);
-            return Ok((state, snapshot));
         }
     }
 
-    /// The session in force, after asking the app's closure where there is one.
-    fn look_up(&self, bound: Option<u64>) -> Result<Arc<SessionState>, Error> {
+    /// Goes on with the session that took the place of `state`, if the caller may.
+    fn follow(&self, state: &mut Arc<SessionState>, bound: Option<u64>) -> Result<Followed, Error> {
+        let now = self.in_force.load_full();
+        if Arc::ptr_eq(&now, state) {
+            return Ok(Followed::InForce);
+        }
+        // `clear_credentials` leaves the number; or the closure has decided.
+        let follows = now.epoch == state.epoch || (bound.is_none() && state.overruled.load(Ordering::SeqCst));
+        drop_quietly(std::mem::replace(state, now));
+        if follows {
+            Ok(Followed::Elsewhere)
+        } else {
+            Err(Error::ended())
+        }
+    }
+
+    /// The session in force, after asking the app's closure where it is the only one who can say whose that is.
+    fn look_up(self: &Arc<Self>, bound: Option<u64>) -> Result<Arc<SessionState>, Error> {
         if Reentry::is_inside(self.context.id()) {
             return Err(Error::reentered());
         }
-        self.decide();
-        let state = self.in_force.load_full();
+        let mut state = self.in_force.load_full();
+        if state.credentials.is_none() && self.consult(u64::MAX) {
+            state = self.in_force.load_full();
+        }
         if bound.is_some_and(|epoch| epoch != state.epoch) {
             Err(Error::ended())
         } else {
@@ -111,52 +169,119 @@ impl CurrentSession {
         }
     }
 
-    /// Asks the closure of [`Login::decided_by`] and switches if its answer is another login.
-    fn decide(&self) {
-        let decide = self.switching.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(decide) = decide else { return };
-        let in_force = self.in_force.load();
-        if in_force
-            .credentials
-            .as_ref()
-            .is_some_and(|credentials| credentials.peek(|_| ()).is_some())
-        {
-            return;
+    /// Asks the app's closure, unless it was asked since `asked` was read. `false`: there is none.
+    fn consult(self: &Arc<Self>, asked: u64) -> bool {
+        let mut switching = self.switching();
+        let Some(decide) = switching.decide.clone() else {
+            return false;
+        };
+        if asked != u64::MAX && switching.asked != asked {
+            return true;
         }
-        // Not kept while the app's code runs.
-        drop(in_force);
-        let login = decided(&decide);
-        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let decides_still = switching.as_ref().is_some_and(|current| Arc::ptr_eq(current, &decide));
-        if decides_still && !self.in_force.load().login.is_same_as(&login) {
-            self.replace(switching, Some(decide), login, Arc::default());
-        }
+        switching.asked += 1;
+        let ticket = switching.asked;
+        drop(switching);
+        let login = decided(&decide, self.context.id());
+        self.take_answer(&decide, ticket, login);
+        drop_quietly(decide);
+        true
     }
 
-    pub(super) async fn identity_id(&self, bound: Option<u64>) -> Result<IdentityId, Error> {
+    /// Puts what the closure has answered in force, unless a newer answer, or a change of login, came first.
+    fn take_answer(self: &Arc<Self>, decide: &Decide, ticket: u64, login: Option<Login>) {
+        let mut switching = self.switching();
+        let counts = ticket > switching.settled
+            && switching
+                .decide
+                .as_ref()
+                .is_some_and(|current| Arc::ptr_eq(current, decide));
+        if !counts {
+            drop(switching);
+            return drop_quietly(login);
+        }
+        switching.settled = ticket;
+        let state = self.in_force.load_full();
+        let Some(login) = login else {
+            drop(switching);
+            return self.tell_undecided(
+                &state,
+                "the closure of Login::decided_by panicked, or answered with another Login::decided_by",
+            );
+        };
+        match state.compare(&login) {
+            Sameness::Same => {
+                let old = state.renew(login);
+                drop(switching);
+                drop_quietly(old);
+            }
+            Sameness::Different => {
+                state.overruled.store(true, Ordering::SeqCst);
+                let decide = Some(Arc::clone(decide));
+                drop(self.replace(switching, Cause::Decision, decide, login, Arc::default()));
+            }
+            Sameness::Unknown => {
+                drop(switching);
+                drop_quietly(login);
+                self.tell_undecided(
+                    &state,
+                    "the answer of Login::decided_by has no subject and was made anew, so that nobody can tell whose it is",
+                );
+            }
+        }
+        drop_quietly(state);
+    }
+
+    /// The session in force goes on, and the app hears that its closure was of no use.
+    fn tell_undecided(&self, state: &SessionState, why: &'static str) {
+        let error = Error::new(ErrorKind::Configuration, why).with_hint(
+            "give each login a `subject`, or answer with clones of logins that are kept: Login::developer(Arc::clone(&backend))",
+        );
+        quietly(|| tracing::warn!(%error, epoch = state.epoch, "the login stays as it is"));
+        self.context
+            .events
+            .publish(state.epoch, EventKind::LoginUndecided { error });
+    }
+
+    pub(super) async fn identity_id(self: &Arc<Self>, bound: Option<u64>) -> Result<IdentityId, Error> {
         let mut state = self.look_up(bound)?;
+        if !state.serves() && self.consult(u64::MAX) {
+            self.follow(&mut state, bound)?;
+        }
         loop {
             let result = match &state.caches {
                 None if state.credentials.is_some() => Ok(None),
                 None => return Err(state.nobody()),
                 Some(caches) => caches.identity_id().await,
             };
-            let now = self.in_force.load_full();
-            if now.epoch != state.epoch {
-                return Err(Error::ended());
-            }
-            if Arc::ptr_eq(&now, &state) {
+            if let Followed::InForce = self.follow(&mut state, bound)? {
                 return match result? {
                     Some(id) => Ok(id),
                     None => Ok(self.serve(Some(state.epoch)).await?.1.identity_id.clone()),
                 };
             }
-            state = now;
         }
     }
 
+    /// The user's token, for whoever waits in the session that is in force or bound to.
+    pub(super) async fn open_id_token(self: &Arc<Self>, bound: Option<u64>) -> Result<OpenIdToken, Error> {
+        // The first exchange decides who the user is.
+        let (state, snapshot) = self.serve(bound).await?;
+        let token = match &state.caches {
+            Some(caches) => caches.open_id_token(&snapshot.identity_id).await,
+            None => Err(Error::new(
+                ErrorKind::Configuration,
+                "this session gets credentials from a vendor in this process, and has no token",
+            )
+            .with_hint("ask the vendor itself")),
+        };
+        if self.in_force.load().epoch != state.epoch {
+            return Err(Error::ended());
+        }
+        token
+    }
+
     /// As [`serve`](Self::serve), for whoever may be part of a resolution that is listened to.
-    pub(super) async fn serve_heard(&self, bound: Option<u64>) -> Result<Served, Error> {
+    pub(super) async fn serve_heard(self: &Arc<Self>, bound: Option<u64>) -> Result<Served, Error> {
         if !resolution::is_overheard() {
             return self.serve(bound).await;
         }
@@ -176,7 +301,7 @@ impl CurrentSession {
         Ok((state, snapshot))
     }
 
-    pub(super) fn provide(&self, bound: Option<u64>) -> future::ProvideCredentials<'_> {
+    pub(super) fn provide<'a>(self: &'a Arc<Self>, bound: Option<u64>) -> future::ProvideCredentials<'a> {
         let lease = || {
             future::ProvideCredentials::new(async move {
                 let (state, snapshot) = self.serve_heard(bound).await.map_err(CredentialsError::from)?;
@@ -200,7 +325,7 @@ impl CurrentSession {
         if let Some(leased) = self.leased.get().filter(serves) {
             return leased;
         }
-        let _switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let _switching = self.switching();
         if let Some(leased) = self.leased.get().filter(serves) {
             return leased;
         }
@@ -225,69 +350,178 @@ impl CurrentSession {
         state.kept.forget(access_key_id) || invalidated
     }
 
-    /// Puts a session for `login` in the place of the one in force, and gives the lock back.
-    pub(super) fn replace(
-        &self,
-        mut switching: MutexGuard<'_, Option<Decide>>,
+    /// What became of the sign-in of this session, if it is in force and has made its first exchange.
+    pub(super) fn signed_in(&self, epoch: u64) -> Option<SignIn> {
+        let state = self.in_force.load();
+        state.caches.as_ref().filter(|_| state.epoch == epoch)?.sign_in()
+    }
+
+    /// What is known without asking anybody.
+    pub(super) fn status(&self) -> LoginStatus {
+        let state = self.in_force.load_full();
+        let (cached, now) = (
+            state.credentials.as_ref().and_then(RefreshCache::current),
+            self.context.clock.now(),
+        );
+        let known = state.caches.as_ref().map(|caches| caches.identity_state().known());
+        let expires = known
+            .as_ref()
+            .and_then(|known| known.expires)
+            .filter(|expiry| cached.is_some() && !expiry.is_over(now));
+        let kind = match state.login.who {
+            Who::SignedOut | Who::Decided(_) if state.credentials.is_none() => LoginKind::SignedOut,
+            Who::Guest => LoginKind::Guest,
+            _ => LoginKind::User,
+        };
+        let identity_id = cached.map(|snapshot| snapshot.identity_id.clone());
+        let identity_id = identity_id.or_else(|| known.as_ref().and_then(|known| known.identity.clone()));
+        let remembered = || match &state.caches {
+            Some(_) if state.login.is_guest() => self.context.guest.in_memory(),
+            Some(caches) => caches.remembered().and_then(|slot| slot.in_memory()),
+            None => None,
+        };
+        LoginStatus {
+            epoch: state.epoch,
+            kind,
+            identity_id: identity_id.or_else(remembered),
+            expires_at: expires.map(|expiry| expiry.system_time()),
+            needs_sign_in: kind == LoginKind::SignedOut || known.is_some_and(|known| known.needs_sign_in),
+        }
+    }
+
+    /// Puts a session for `login` in the place of the one in force.
+    pub(super) fn change(
+        self: &Arc<Self>,
         decide: Option<Decide>,
         login: Login,
-        settled: Arc<IdentityState>,
+        identity: Arc<IdentityState>,
+    ) -> Arc<SessionState> {
+        self.replace(self.switching(), Cause::App, decide, login, identity)
+    }
+
+    fn replace(
+        self: &Arc<Self>,
+        mut switching: MutexGuard<'_, Switching>,
+        cause: Cause,
+        decide: Option<Decide>,
+        login: Login,
+        identity: Arc<IdentityState>,
     ) -> Arc<SessionState> {
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
-        *switching = decide;
+        if let Cause::App = cause {
+            // Answers to what was asked before are about another state of the app.
+            switching.settled = switching.asked;
+        }
+        let old_decide = std::mem::replace(&mut switching.decide, decide);
         let was_out = self.in_force.load().login.is_signed_out();
         let mark = SessionMark::new(SessionId {
             epoch,
             provider: self.provider,
         });
-        let state = self.install(state(&self.context, login, mark, settled));
-        // A listener's waker is anybody's code.
-        drop(switching);
+        let state = self.state(&switching, cause, login, mark, identity);
+        self.install(switching, Arc::clone(&state));
+        drop_quietly(old_decide);
         if state.login.is_signed_out() && !was_out {
             self.context.events.publish(epoch, EventKind::SignedOut);
         }
         state
     }
 
+    /// The same session with empty caches.
+    pub(super) fn clear_credentials(self: &Arc<Self>) {
+        let mut switching = self.switching();
+        switching.settled = switching.asked;
+        let old = self.in_force.load_full();
+        let (login, identity) = match &old.caches {
+            Some(caches) => (caches.newest_login(), caches.identity_state()),
+            None => (old.login.clone(), Arc::default()),
+        };
+        let state = self.state(&switching, Cause::App, login, Arc::clone(&old.mark), identity);
+        self.install(switching, state);
+        drop_quietly(old);
+    }
+
     /// A new session with the login of `old`, if that is still in force, and without what the slot remembers.
-    #[allow(clippy::type_complexity, reason = "an `impl Future` has no other name")]
     pub(super) fn begin_anew(
-        &self,
+        self: &Arc<Self>,
         old: &SessionState,
         slot: Option<Arc<RememberedId>>,
-    ) -> Result<
-        (
-            Arc<SessionState>,
-            Option<impl Future<Output = Result<Swapped, Error>> + use<>>,
-        ),
-        Error,
-    > {
-        let switching = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+    ) -> Result<(Arc<SessionState>, Option<Stored>), Error> {
+        let switching = self.switching();
         if self.in_force.load().epoch != old.epoch {
             return Err(Error::ended());
         }
         let id = slot.as_ref().and_then(|slot| slot.in_memory());
         let stored = slot.zip(id).and_then(|(slot, id)| slot.swap(Some(&id), None));
-        let decide = switching.clone();
-        let state = self.replace(switching, decide, old.login.clone(), Arc::default());
+        let login = old
+            .caches
+            .as_ref()
+            .map_or_else(|| old.login.clone(), |caches| caches.newest_login());
+        let decide = switching.decide.clone();
+        let state = self.replace(switching, Cause::App, decide, login, Arc::default());
         Ok((state, stored))
     }
 
-    /// Under the lock of `switching`.
-    pub(super) fn install(&self, state: Arc<SessionState>) -> Arc<SessionState> {
-        let old = self.in_force.swap(Arc::clone(&state));
-        // First the new one in force, then the news to those who wait for the old one.
-        old.end();
-        if Arc::ptr_eq(&old.mark, &state.mark) {
-            old.mark.renew();
+    fn state(
+        self: &Arc<Self>,
+        switching: &Switching,
+        cause: Cause,
+        login: Login,
+        mark: Arc<SessionMark>,
+        identity: Arc<IdentityState>,
+    ) -> Arc<SessionState> {
+        let epoch = mark.id.epoch;
+        let consult = switching.decide.is_some().then(|| {
+            let current = Arc::downgrade(self);
+            let just_decided = AtomicBool::new(matches!(cause, Cause::Decision));
+            let consult: Consult = Box::new(move || match current.upgrade() {
+                // It was made by an answer, for those who wait.
+                Some(_) if just_decided.swap(false, Ordering::SeqCst) => true,
+                Some(current) => {
+                    current.consult(u64::MAX);
+                    current.epoch() == epoch
+                }
+                None => false,
+            });
+            consult
+        });
+        state(&self.context, login, mark, identity, consult)
+    }
+
+    /// Puts `state` in force. The lock is given back before anything of the app's runs: the old session is ended, which wakes those
+    /// who wait for it and drops what it was loading; its login is dropped; and a panic in any of that skips none of the rest.
+    pub(super) fn install(&self, switching: MutexGuard<'_, Switching>, state: Arc<SessionState>) {
+        let (epoch, login) = (state.epoch, format!("{:?}", state.login));
+        let mark = Arc::clone(&state.mark);
+        let old = self.in_force.swap(state);
+        if Arc::ptr_eq(&old.mark, &mark) {
+            mark.renew();
         } else {
             old.mark.end();
         }
         self.hot.clear();
         self.leased.put(None);
-        tracing::debug!(epoch = state.epoch, login = ?state.login, "session in force");
-        state
+        drop(switching);
+        old.end();
+        drop_quietly(old);
+        quietly(|| tracing::debug!(epoch, login, "session in force"));
     }
+}
+
+/// Who changes the login.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// By a call.
+    App,
+    /// By the answer of [`Login::decided_by`], which those who wait go on with.
+    Decision,
+}
+
+enum Followed {
+    /// What the caller has waited for.
+    InForce,
+    /// Another one is, and the caller goes on with that.
+    Elsewhere,
 }
 
 /// What the provider's pointer points to.
@@ -303,6 +537,8 @@ pub(super) struct SessionState {
     pub(super) mark: Arc<SessionMark>,
     /// What identity caches keep of other resolvers while the session is in force.
     pub(super) kept: KeptIdentities,
+    /// The app's closure has decided for another login: whoever waits goes on with that one.
+    pub(super) overruled: AtomicBool,
 }
 
 /// What a session serves, and which it was.
@@ -310,12 +546,41 @@ pub(super) type Served = (Arc<SessionState>, refresh::Cached<Snapshot>);
 
 impl SessionState {
     /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
-    pub(super) async fn obtain(&self, forced: bool) -> Result<refresh::Cached<Snapshot>, Error> {
-        match &self.credentials {
-            None => Err(self.nobody()),
-            Some(credentials) if forced => credentials.refresh_now().await,
-            Some(credentials) => credentials.get().await,
+    pub(super) async fn obtain(&self, demand: Demand) -> Result<refresh::Cached<Snapshot>, Error> {
+        let Some(credentials) = &self.credentials else {
+            return Err(self.nobody());
+        };
+        match demand {
+            Demand::Fresh => credentials.get().await,
+            Demand::Forced => credentials.refresh_now().await,
+            Demand::ValidFor(least) => credentials.get_valid_for(least).await,
         }
+    }
+
+    /// Whether there are credentials that have not expired.
+    fn serves(&self) -> bool {
+        let credentials = self.credentials.as_ref();
+        credentials.is_some_and(|credentials| credentials.status().life.is_some_and(|(left, _)| !left.is_zero()))
+    }
+
+    fn compare(&self, login: &Login) -> Sameness {
+        match &self.caches {
+            Some(caches) => caches.newest_login().compare(login),
+            None => self.login.compare(login),
+        }
+    }
+
+    /// Takes `login`, which means the same person, for what the session is loaded with from now on. Answers what is to be dropped.
+    fn renew(&self, login: Login) -> Login {
+        match &self.caches {
+            Some(caches) => caches.renew(login),
+            None => login,
+        }
+    }
+
+    /// How often it was given newer tokens.
+    fn renewals(&self) -> u64 {
+        self.caches.as_ref().map_or(0, |caches| caches.renewals())
     }
 
     pub(super) fn nobody(&self) -> Error {
@@ -325,39 +590,56 @@ impl SessionState {
         match self.login.who {
             Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
                 .with_hint("call switch_to with the user's Login, or with Login::guest()"),
-            Who::Decided(_) => Error::new(ErrorKind::Configuration, "what decides the login has decided none")
+            Who::Decided(_) => Error::new(ErrorKind::Configuration, "the app has not decided who is signed in")
                 .with_hint("the closure of Login::decided_by panicked, or answered with another Login::decided_by"),
             _ => Error::ended(),
         }
     }
 
-    /// Tells all who wait that the session is over, and lets go of what is secret.
-    pub(super) fn end(&self) {
+    /// Tells all who wait that the session is over, and lets go of what is secret. Under no lock: the app's code runs.
+    fn end(&self) {
+        if let Some(credentials) = &self.credentials {
+            quietly(|| credentials.end());
+        }
         if let Some(caches) = &self.caches {
             caches.end();
         }
-        if let Some(credentials) = &self.credentials {
-            credentials.end();
-        }
-        self.kept.clear();
+        quietly(|| self.kept.clear());
     }
 }
 
 /// What the app's closure answers. One that panics, or hands the question on, has decided nothing.
-pub(super) fn decided(decide: &Decide) -> Login {
-    std::panic::catch_unwind(AssertUnwindSafe(|| decide())).unwrap_or_else(|_| Login::decided_by(Login::signed_out))
+pub(super) fn decided(decide: &Decide, provider: usize) -> Option<Login> {
+    let login = quietly(|| Reentry::marked(provider, || decide()))?;
+    if let Who::Decided(_) = login.who {
+        drop_quietly(login);
+        return None;
+    }
+    Some(login)
+}
+
+/// A login of which nothing is known yet.
+pub(super) fn undecided() -> Login {
+    Login::decided_by(Login::signed_out)
 }
 
 pub(super) fn state(
     context: &Arc<Context>,
     login: Login,
     mark: Arc<SessionMark>,
-    settled: Arc<IdentityState>,
+    identity: Arc<IdentityState>,
+    consult: Option<Consult>,
 ) -> Arc<SessionState> {
     let epoch = mark.id.epoch;
     let caches = match login.who {
         Who::SignedOut | Who::Decided(_) => None,
-        _ => Some(SessionCaches::new(Arc::clone(context), login.clone(), epoch, settled)),
+        _ => Some(SessionCaches::new(
+            Arc::clone(context),
+            login.clone(),
+            epoch,
+            identity,
+            consult,
+        )),
     };
     let credentials = caches.as_ref().map(SessionCaches::credentials);
     Arc::new(SessionState {
@@ -368,6 +650,7 @@ pub(super) fn state(
         closed: None,
         mark,
         kept: KeptIdentities::default(),
+        overruled: AtomicBool::new(false),
     })
 }
 

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
 
+use super::app_code::{drop_quietly, quietly};
 use crate::error::Error;
 use crate::ids::IdentityId;
 
@@ -64,6 +64,11 @@ pub enum EventKind {
     },
     /// Nobody is signed in any more.
     SignedOut,
+    /// The closure of [`Login::decided_by`](crate::Login::decided_by) was asked and could not be followed; the login stays as it is.
+    LoginUndecided {
+        /// What was wrong with the answer, and what to write.
+        error: Error,
+    },
     /// This subscriber was too slow: events before the next one were dropped.
     Missed {
         /// How many.
@@ -100,7 +105,8 @@ impl Events {
     /// How many events wait for a subscriber at most.
     pub const CAPACITY: usize = 64;
 
-    /// The next event; `None` once the provider is gone and all of its events were fetched.
+    /// The next event; `None` once the last clone of the provider is gone and all of its events were fetched. Sessions and SDK
+    /// clients may live on, and are heard of no more.
     ///
     /// # Cancel safety
     ///
@@ -110,19 +116,19 @@ impl Events {
     }
 
     fn poll(&mut self, context: &Context<'_>) -> Poll<Option<Event>> {
+        // A waker's clone and drop are anybody's code, and run under no lock.
+        let waker = context.waker().clone();
         let mut waiting = self.inbox.lock();
-        if let Some(event) = waiting.take() {
-            return Poll::Ready(Some(event));
-        }
-        if waiting.closed {
-            return Poll::Ready(None);
-        }
-        let before = match &waiting.waker {
-            Some(waker) if waker.will_wake(context.waker()) => None,
-            _ => waiting.waker.replace(context.waker().clone()),
+        let ready = match waiting.take() {
+            None if !waiting.closed => None,
+            event => Some(event),
         };
+        if let Some(ready) = ready {
+            drop(waiting);
+            return Poll::Ready(ready);
+        }
+        let before = waiting.waker.replace(waker);
         drop(waiting);
-        // A waker's drop may be anybody's code.
         drop(before);
         Poll::Pending
     }
@@ -196,6 +202,7 @@ pub(crate) struct EventSource {
 #[derive(Default)]
 struct Audience {
     epoch: u64,
+    closed: bool,
     inboxes: Vec<Weak<Inbox>>,
 }
 
@@ -210,17 +217,34 @@ impl EventSource {
             return;
         }
         audience.epoch = epoch;
+        let heard: Vec<_> = audience.inboxes.iter().filter_map(Weak::upgrade).collect();
+        audience.inboxes.retain(|inbox| inbox.strong_count() > 0);
         let mut wakers = Vec::new();
-        audience.inboxes.retain(|inbox| {
-            let Some(inbox) = inbox.upgrade() else { return false };
+        for inbox in &heard {
             let mut waiting = inbox.lock();
             let kind = kind.clone();
             waiting.put(Event { epoch, kind });
             wakers.extend(waiting.waker.take());
-            true
-        });
-        // Wakers are anybody's code: they run under no lock.
+        }
+        // Wakers are anybody's code, and the last reference to an inbox drops one: they run under no lock.
         drop(audience);
+        drop_quietly(heard);
+        wake(wakers);
+    }
+
+    /// Ends the subscriptions: what was published is still fetched, and nothing follows.
+    pub(crate) fn close(&self) {
+        let mut audience = self.lock();
+        audience.closed = true;
+        let heard: Vec<_> = audience.inboxes.drain(..).filter_map(|inbox| inbox.upgrade()).collect();
+        let mut wakers = Vec::new();
+        for inbox in &heard {
+            let mut waiting = inbox.lock();
+            waiting.closed = true;
+            wakers.extend(waiting.waker.take());
+        }
+        drop(audience);
+        drop_quietly(heard);
         wake(wakers);
     }
 
@@ -228,6 +252,9 @@ impl EventSource {
     pub(crate) fn subscribe(&self) -> Events {
         let inbox = Arc::new(Inbox::default());
         let mut audience = self.lock();
+        if audience.closed {
+            inbox.lock().closed = true;
+        }
         audience.inboxes.retain(|inbox| inbox.strong_count() > 0);
         audience.inboxes.push(Arc::downgrade(&inbox));
         drop(audience);
@@ -241,14 +268,7 @@ impl EventSource {
 
 impl Drop for EventSource {
     fn drop(&mut self) {
-        let audience = self.audience.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut wakers = Vec::new();
-        for inbox in audience.inboxes.iter().filter_map(Weak::upgrade) {
-            let mut waiting = inbox.lock();
-            waiting.closed = true;
-            wakers.extend(waiting.waker.take());
-        }
-        wake(wakers);
+        self.close();
     }
 }
 
@@ -264,8 +284,8 @@ impl fmt::Debug for EventSource {
 
 fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
-        // The panic was reported when it was raised. It must not reach the session that tells, nor keep it from telling others.
-        drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        // A panic must not reach the session that tells, nor keep it from telling others.
+        quietly(|| waker.wake());
     }
 }
 

@@ -9,18 +9,22 @@ mod identity_id;
 mod login_proof;
 mod snapshot;
 
-use std::sync::{Arc, Mutex, Weak};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 
-use self::login_proof::{LoginProof, ProofRequest};
+use self::login_proof::{LoginProof, ProofRequest, Proofs};
 pub(super) use self::snapshot::Snapshot;
+use super::app_code::{drop_quietly, quietly};
 use super::context::{Context, PROVIDER_NAME};
+use super::detached::to_its_end;
 use super::events::EventKind;
 use super::guest::IdentityPolicy;
-use super::guest::{LinkReservation, to_its_end};
+use super::guest::LinkReservation;
 use super::identity_state::{Expected, IdentityState, SignIn};
 use super::login::{Login, Who};
 use super::pin::UNPINNED;
@@ -42,22 +46,35 @@ const FAILING: Duration = Duration::from_secs(5 * 60);
 /// A session's caches.
 pub(super) struct SessionCaches {
     context: Arc<Context>,
+    /// How the session began. Who supplies the proof may have been renewed since: see [`newest_login`](Self::newest_login).
     login: Login,
+    newest: Mutex<Login>,
+    renewals: AtomicU64,
     epoch: u64,
-    settled: Arc<IdentityState>,
+    identity_state: Arc<IdentityState>,
     /// Where the identity of a person with a name is remembered.
     remembered: Option<Arc<RememberedId>>,
-    proof: RefreshCache<LoginProof, Error>,
+    proofs: Proofs,
     identity: RefreshCache<IdentityId, Error>,
-    ask: Mutex<ProofRequest>,
+    /// Asks the app whose the session is to be, before each exchange. `false`: it is over.
+    consult: Option<Consult>,
 }
+
+pub(super) type Consult = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// The exchanges of a session.
 struct Exchanges(Arc<SessionCaches>);
 
 impl Source<Snapshot, Error> for Exchanges {
     fn load(&self, request: LoadRequest) -> BoxFuture<'static, Result<Loaded<Snapshot>, Error>> {
-        Arc::clone(&self.0).exchange(request).boxed()
+        let caches = Arc::clone(&self.0);
+        async move {
+            if caches.consult.as_ref().is_some_and(|goes_on| !goes_on()) {
+                return Err(Error::ended());
+            }
+            caches.exchange(request).await
+        }
+        .boxed()
     }
 
     fn failed(&self, error: &Error) {
@@ -66,32 +83,63 @@ impl Source<Snapshot, Error> for Exchanges {
 }
 
 impl SessionCaches {
-    /// `settled` is what is known beforehand: of the same session, before its credentials were cleared, or of the same person.
-    pub(super) fn new(context: Arc<Context>, login: Login, epoch: u64, settled: Arc<IdentityState>) -> Arc<Self> {
+    /// `identity_state` is what is known beforehand: of the same session, before its credentials were cleared, or of the same
+    /// person.
+    pub(super) fn new(
+        context: Arc<Context>,
+        login: Login,
+        epoch: u64,
+        identity_state: Arc<IdentityState>,
+        consult: Option<Consult>,
+    ) -> Arc<Self> {
         let policy = RefreshPolicy::builder()
             .load_timeout(context.policy.load_timeout())
             .build();
         let remembered = login.subject.as_deref().and_then(|subject| context.remembered(subject));
         Arc::new_cyclic(|caches: &Weak<Self>| {
-            let (proofs, identities) = (Weak::clone(caches), Weak::clone(caches));
-            let load_proof = load_fn(move |_| load(&proofs, |caches| caches.load_proof().boxed()));
-            let load_identity = load_fn(move |request| {
-                let forced = request.reason == Reason::Forced;
-                load(&identities, move |caches| caches.load_identity(forced).boxed())
-            });
-            let proof = context.cache(policy.clone(), load_proof);
-            let identity = context.cache(policy, load_identity);
+            let caches = Weak::clone(caches);
+            let identity = context.cache(
+                policy,
+                load_fn(move |request| {
+                    let forced = request.reason == Reason::Forced;
+                    match caches.upgrade() {
+                        Some(caches) => caches.load_identity(forced).boxed(),
+                        None => ready(Err(Error::ended())).boxed(),
+                    }
+                }),
+            );
             Self {
                 context,
+                newest: Mutex::new(login.clone()),
                 login,
+                renewals: AtomicU64::new(0),
                 epoch,
-                settled,
+                identity_state,
                 remembered,
-                proof,
+                proofs: Proofs::default(),
                 identity,
-                ask: Mutex::new(ProofRequest::FIRST),
+                consult,
             }
         })
+    }
+
+    /// The login with whoever supplies the newest tokens of the same person.
+    pub(super) fn newest_login(&self) -> Login {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts `login` in the place of the newest, and answers that one, which is to be dropped.
+    pub(super) fn renew(&self, login: Login) -> Login {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if login.has_other_tokens_than(&newest) {
+            self.renewals.fetch_add(1, Ordering::SeqCst);
+        }
+        std::mem::replace(&mut newest, login)
+    }
+
+    /// How often other tokens came with a renewal.
+    pub(super) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::SeqCst)
     }
 
     /// The cache that the session serves from.
@@ -102,15 +150,16 @@ impl SessionCaches {
     }
 
     pub(super) fn end(&self) {
-        self.proof.end();
-        self.identity.end();
+        quietly(|| self.identity.end());
+        self.proofs.end();
     }
 
     pub(super) fn sign_in(&self) -> Option<SignIn> {
-        let known = self.settled.known();
+        let known = self.identity_state.known();
         Some(SignIn {
             identity_id: known.identity?,
             outcome: known.outcome?,
+            not_stored: known.not_stored,
         })
     }
 
@@ -119,12 +168,12 @@ impl SessionCaches {
         self.remembered.clone()
     }
 
-    pub(super) fn settled(&self) -> Arc<IdentityState> {
-        Arc::clone(&self.settled)
+    pub(super) fn identity_state(&self) -> Arc<IdentityState> {
+        Arc::clone(&self.identity_state)
     }
 
     pub(super) fn known_identity(&self) -> Option<IdentityId> {
-        self.settled.known().identity
+        self.identity_state.known().identity
     }
 
     /// The identity id without an exchange, where it can be had so. `None`: the exchange decides it.
@@ -132,13 +181,28 @@ impl SessionCaches {
         if let Some(known) = self.known_identity() {
             return Ok(Some(known));
         }
-        if let Who::External(_) = self.login.who
-            && self.context.guest.peek().await?.is_some()
-        {
+        if let Some(fixed) = self.login.fixed_identity() {
+            return Ok(Some(fixed.clone()));
+        }
+        let undecided = match self.login.who {
             // A guest who may be linked decides who the user is, and only the exchange tells.
+            Who::External(_) => self.context.guest.peek().await?.is_some(),
+            // It may be a user by now.
+            Who::Guest => self.context.guest.known().await?.in_doubt,
+            _ => false,
+        };
+        if undecided {
             return Ok(None);
         }
-        self.identity.get().await.map(|id| Some(IdentityId::clone(&id)))
+        match (self.identity.get().await, &self.login.who) {
+            (Ok(id), _) => Ok(Some(IdentityId::clone(&id))),
+            // As for a guest, what is remembered does where nobody can be asked. The exchange finds out if it has changed.
+            (Err(error), Who::Developer { .. }) if error.is_retryable() => match self.stored().await {
+                Ok(Some(stored)) => Ok(Some(stored)),
+                _ => Err(error),
+            },
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// What is remembered of a person with a name.
@@ -152,7 +216,7 @@ impl SessionCaches {
     /// Sets what the outcome is measured by, unless it is set.
     fn set_expected(&self, id: Option<IdentityId>, as_whose: Expected) {
         if let Some(id) = id {
-            self.settled
+            self.identity_state
                 .change(|known| _ = known.expected.get_or_insert((id, as_whose)));
         }
     }
@@ -163,7 +227,7 @@ impl SessionCaches {
 
     fn tell_of_failure(&self, error: &Error) {
         let (mut expires, mut news) = (None, false);
-        self.settled.change(|known| {
+        self.identity_state.change(|known| {
             expires = known.expires;
             news = !std::mem::replace(&mut known.needs_sign_in, error.needs_sign_in());
         });
@@ -179,9 +243,25 @@ impl SessionCaches {
 
     /// Calls the app's code: one call at a time in a session, marked so that it is recognised if it comes back.
     async fn hook<T>(&self, call: BoxFuture<'_, Result<T, BackendError>>) -> Result<T, Error> {
-        let _turn = self.settled.turn().await;
+        let _turn = self.identity_state.turn(&self.context.patience).await;
         let id = self.context.id();
-        Ok(Reentry { id, load: call }.await?)
+        let marked = Reentry { id, load: call };
+        match AssertUnwindSafe(marked).catch_unwind().await {
+            Ok(answer) => Ok(answer?),
+            Err(panic) => {
+                drop_quietly(panic);
+                // Not its message: it may quote a response.
+                Err(Error::new(ErrorKind::Panicked, "the app's hook panicked")
+                    .with_hint("the panic's own message went to the panic hook of the process, stderr by default"))
+            }
+        }
+    }
+
+    /// Keeps in mind that an id could not be stored, for the report of the sign-in.
+    fn note_stored(&self, stored: Result<(), Error>) {
+        if let Err(error) = stored {
+            self.identity_state.change(|known| known.not_stored = Some(error));
+        }
     }
 
     fn request(&self, ask: ProofRequest, guest: Option<&LinkReservation>, external_logins: Logins) -> RefreshRequest {
@@ -189,15 +269,16 @@ impl SessionCaches {
             reason: ask.reason,
             attempt: ask.attempt,
             identity_id: self.known_identity().filter(|_| !ask.forget),
-            guest_to_link: guest.map(|offer| offer.id().clone()),
+            guest_to_link: guest.map(|reservation| reservation.id().clone()),
             external_logins,
         }
     }
 
     pub(super) async fn exchange(self: Arc<Self>, request: LoadRequest) -> Result<Loaded<Snapshot>, Error> {
+        self.context.check_runtime()?;
         let mut ask = ProofRequest {
             reason: why(request.reason),
-            forget: self.settled.known().lost,
+            forget: self.identity_state.known().lost,
             ..ProofRequest::FIRST
         };
         let mut held = self.proof(ask).await?;
@@ -225,7 +306,7 @@ impl SessionCaches {
                     ask.forget = true;
                     if let Who::Developer { .. } = self.login.who {
                         // An outage in the middle of the recovery must not end it: the next exchange goes on with it.
-                        self.settled.change(|known| known.lost = true);
+                        self.identity_state.change(|known| known.lost = true);
                         new_token = false;
                         held.reject();
                         held = self.proof(ask).await?;
@@ -247,7 +328,7 @@ impl SessionCaches {
         // A guest that was linked is not lost.
         let linked = self.login.is_guest()
             && matches!(gone, Gone::Forbidden)
-            && self.context.guest.take().await.is_ok_and(|taken| taken.in_doubt);
+            && self.context.guest.known().await.is_ok_and(|guest| guest.in_doubt);
         if !linked {
             self.tell(EventKind::IdentityLost { identity_id });
         }
@@ -255,7 +336,10 @@ impl SessionCaches {
 
     /// Whether the refusal is one that another identity mends, and the app's policy lets us look for it.
     async fn may_reset(&self, refused: &Refused, held: &LoginProof) -> bool {
-        let known = self.settled.known();
+        if self.login.fixed_identity().is_some() {
+            return false;
+        }
+        let known = self.identity_state.known();
         let settled = known.outcome.is_some();
         match &self.login.who {
             Who::Guest => {
@@ -264,7 +348,7 @@ impl SessionCaches {
                     Some(Gone::NotFound) => recreates,
                     // It was shown to somebody who may have linked it: then this is nobody's guest any more.
                     Some(Gone::Forbidden) => {
-                        recreates || self.context.guest.take().await.is_ok_and(|taken| taken.in_doubt)
+                        recreates || self.context.guest.known().await.is_ok_and(|guest| guest.in_doubt)
                     }
                     None => false,
                 }
@@ -294,7 +378,7 @@ impl SessionCaches {
     }
 
     async fn attempt(self: &Arc<Self>, held: &mut LoginProof, recovering: bool) -> Result<Loaded<Snapshot>, Refused> {
-        let known = self.settled.known();
+        let known = self.identity_state.known();
         let settled = known.outcome.is_some();
         let foreign = held.identity.is_some() && held.identity != known.identity;
         if settled && ((foreign && !recovering) || held.person.differs_from(&known.person)) {
@@ -305,15 +389,18 @@ impl SessionCaches {
             (Some(id), _) => id.clone(),
             (None, Some(known)) if !recovering => known,
             (None, known) => {
-                if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering {
+                let fixed = self.login.fixed_identity().is_some();
+                if matches!(self.login.who, Who::External(_)) && known.is_none() && !recovering && !fixed {
                     self.set_expected(self.stored().await?, Expected::Remembered);
-                    if let Some(offer) = self.context.guest.offer().await? {
-                        return self.linking(held, offer).await;
+                    let (reservation, marked) = self.context.guest.reserve().await?;
+                    self.note_stored(marked);
+                    if let Some(reservation) = reservation {
+                        return self.linking(held, reservation).await;
                     }
                 }
                 let id = IdentityId::clone(&*self.identity.get().await?);
-                if let (Who::External(_), Some(newest)) = (&self.login.who, self.proof.current()) {
-                    *held = LoginProof::clone(&newest);
+                if let (Who::External(_), Some(newest)) = (&self.login.who, self.proofs.last()) {
+                    *held = newest;
                 }
                 id
             }
@@ -336,18 +423,18 @@ impl SessionCaches {
     }
 
     /// Shows a guest's id together with external logins: Cognito makes the guest the user, or merges it into who the user is.
-    async fn linking(self: &Arc<Self>, held: &LoginProof, offer: LinkReservation) -> Result<Loaded<Snapshot>, Refused> {
-        let (caches, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), offer.id().clone());
+    async fn linking(
+        self: &Arc<Self>,
+        held: &LoginProof,
+        reservation: LinkReservation,
+    ) -> Result<Loaded<Snapshot>, Refused> {
+        let (caches, proof, guest) = (Arc::clone(self), Arc::clone(&held.proof), reservation.id().clone());
         held.mark_sent();
         let exchanged = to_its_end(self.context.with_deadline(async move {
-            let refused = match caches
-                .context
-                .flow
-                .trade(&caches.context.service, offer.id(), &proof, &caches.login)
-                .await
-            {
+            let (flow, service) = (&caches.context.flow, &caches.context.service);
+            let refused = match flow.trade(service, reservation.id(), &proof, &caches.login).await {
                 Ok(exchanged) => {
-                    offer.linked().await;
+                    caches.note_stored(reservation.linked().await);
                     return Ok(Ok(exchanged));
                 }
                 Err(refused) => refused,
@@ -355,14 +442,14 @@ impl SessionCaches {
             let recreates = caches.context.identity_policy == IdentityPolicy::Recreate;
             let said_why = refused.error.code().is_some() && !refused.error.is_retryable();
             match Gone::of(&refused.error) {
-                Some(_) if recreates => offer.linked().await,
-                Some(Gone::NotFound) => offer.untouched(),
+                Some(_) if recreates => caches.note_stored(reservation.linked().await),
+                Some(Gone::NotFound) => reservation.untouched().await,
                 // It is about the login, not about the guest.
                 None if said_why && refused.remedy != Remedy::NewIdentity && caches.context.flow.is_one_call() => {
-                    offer.untouched();
+                    reservation.untouched().await;
                 }
                 // There is no answer, or none that says what was done.
-                _ => drop(offer),
+                _ => drop(reservation),
             }
             Ok(Err(refused))
         }))
@@ -380,25 +467,26 @@ impl SessionCaches {
         recovering: bool,
     ) -> Result<Loaded<Snapshot>, Error> {
         let now = self.context.clock.now();
-        let known = self.settled.known();
+        let known = self.identity_state.known();
         let id = exchanged.identity_id.clone();
         let differs = known.outcome.is_some() && !recovering && known.identity.as_ref() != Some(&id);
         // A developer's token is one identity's, from the first exchange on.
-        if differs || held.identity.as_ref().is_some_and(|own| *own != id) {
+        let fixed = self.login.fixed_identity();
+        if differs || held.identity.as_ref().or(fixed).is_some_and(|own| *own != id) {
             return Err(changed("Cognito"));
         }
-        if self.login.is_guest() && id != *shown {
-            drop(
-                self.context
-                    .guest
-                    .minted(Some(shown), id.clone(), &self.context.sleep)
-                    .await?,
-            );
+        if self.login.is_guest() && fixed.is_none() {
+            if id != *shown {
+                let (_, stored) = self.context.guest.made(Some(shown), id.clone()).await?;
+                self.note_stored(stored);
+            }
+            // Cognito takes it for a guest, so it was not linked.
+            self.context.guest.settle(Some(&id)).await;
         }
         self.remember(&id).await;
         let expires = Expiry::received(now, exchanged.expiration, exchanged.server_date);
         let mut news = Vec::new();
-        self.settled
+        self.identity_state
             .change(|known| news = known.adopt(&id, held.person.clone(), expires));
         news.into_iter().for_each(|what| self.tell(what));
         let session = (self.epoch != UNPINNED).then(|| SessionId {
@@ -413,14 +501,15 @@ impl SessionCaches {
         })
     }
 
-    /// Remembers a named person's identity. A store that fails is reported, and does not keep anybody from signing in.
+    /// Remembers a named person's identity, before the app is told of it. A store that fails does not keep anybody from signing in.
     async fn remember(&self, id: &IdentityId) {
         let Some(slot) = &self.remembered else { return };
-        match slot.get().await {
+        let stored = match slot.get().await {
             Ok(before) if before.as_ref() != Some(id) => slot.put(before.as_ref(), Some(id)).await,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the user's identity is not remembered"),
-        }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.note_stored(stored);
     }
 }
 
@@ -457,15 +546,4 @@ fn why(reason: Reason) -> RefreshReason {
 fn changed(who: &str) -> Error {
     Error::new(ErrorKind::IdentityChanged, format!("{who} answered with another identity than the session's"))
         .with_hint("is somebody else signed in at the backend by now (a cookie jar that changed hands)? call switch_to for the new user")
-}
-
-/// Runs a cell's load, unless the session is gone.
-fn load<T: Send + 'static>(
-    caches: &Weak<SessionCaches>,
-    load: impl FnOnce(Arc<SessionCaches>) -> BoxFuture<'static, Result<Loaded<T>, Error>>,
-) -> BoxFuture<'static, Result<Loaded<T>, Error>> {
-    match caches.upgrade() {
-        Some(caches) => load(caches),
-        None => futures_util::future::ready(Err(Error::ended())).boxed(),
-    }
 }

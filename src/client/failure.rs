@@ -19,9 +19,14 @@ impl Failure for Error {
     }
 
     fn panicked(_: String) -> Self {
-        // Not its message: it may quote a response.
-        Self::new(ErrorKind::Panicked, "the app's hook panicked")
-            .with_hint("the panic's own message went to the panic hook of the process, stderr by default")
+        // The hooks' panics are caught where they are called. Not the message: it may quote a response.
+        Self::new(
+            ErrorKind::Panicked,
+            "the HTTP client, the identity store or the time source panicked",
+        )
+        .with_hint(
+            "the panic's own message went to the panic hook of the process, stderr by default; a tokio runtime needs `enable_all`",
+        )
     }
 
     fn timed_out(after: Duration) -> Self {

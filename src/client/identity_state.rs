@@ -4,18 +4,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::events::EventKind;
 use super::login_subjects::LoginSubjects;
+use super::turns::{Patience, Turn, Turns};
 use crate::clock::Expiry;
+use crate::error::Error;
 use crate::ids::IdentityId;
 
 /// A session that has made its first exchange: see [`Session::ready`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SignIn {
     /// Who the user is to Cognito.
     pub identity_id: IdentityId,
     /// What the sign-in did to the identity that was there before.
     pub outcome: IdentityOutcome,
+    /// Why an identity id could not be stored, if it could not. The session is good; the next process may find what was stored
+    /// before: no identity of this user, or the guest that was linked. `None`: all is stored.
+    pub not_stored: Option<Error>,
 }
+
+/// By identity and outcome; errors cannot be compared.
+impl PartialEq for SignIn {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity_id == other.identity_id && self.outcome == other.outcome
+    }
+}
+
+impl Eq for SignIn {}
 
 /// What became of the identity that was expected: a guest's that was offered for linking, or the one that was remembered for the
 /// person.
@@ -34,17 +48,17 @@ pub enum IdentityOutcome {
 }
 
 /// What the session knows of its identity. It outlives the caches when the credentials are cleared.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct IdentityState {
     known: Mutex<KnownIdentity>,
     /// The app's hooks are called one at a time.
-    hooks: tokio::sync::Mutex<()>,
+    hooks: Arc<Turns>,
 }
 
 #[derive(Debug, Default, Clone)]
 pub(super) struct KnownIdentity {
     pub(super) identity: Option<IdentityId>,
-    /// What the outcome is measured by.
+    /// The identity expected before the first exchange.
     pub(super) expected: Option<(IdentityId, Expected)>,
     /// Set by the first exchange; from then on the identity changes no more, except where the service asks for it.
     pub(super) outcome: Option<IdentityOutcome>,
@@ -56,6 +70,8 @@ pub(super) struct KnownIdentity {
     pub(super) expires: Option<Expiry>,
     /// The last refresh failed for want of a sign-in.
     pub(super) needs_sign_in: bool,
+    /// Why an identity id could not be stored.
+    pub(super) not_stored: Option<Error>,
 }
 
 /// Whose the identity is that is expected.
@@ -119,7 +135,7 @@ impl IdentityState {
                 identity,
                 ..KnownIdentity::default()
             }),
-            hooks: tokio::sync::Mutex::default(),
+            hooks: Arc::default(),
         })
     }
 
@@ -132,7 +148,7 @@ impl IdentityState {
                 outcome,
                 ..KnownIdentity::default()
             }),
-            hooks: tokio::sync::Mutex::default(),
+            hooks: Arc::default(),
         })
     }
 
@@ -145,7 +161,7 @@ impl IdentityState {
     }
 
     /// Waits for the hook that is being called.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.hooks.lock().await
+    pub(super) async fn turn(&self, patience: &Patience) -> Turn {
+        self.hooks.take(patience).await
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::login_subjects::LoginSubjects;
 use crate::developer::DeveloperIdentityProvider;
-use crate::logins::LoginsProvider;
+use crate::ids::IdentityId;
+use crate::logins::{Key, LoginsProvider};
 
 /// How the app is signed in: what [`CognitoCredentialsProvider::switch_to`](crate::CognitoCredentialsProvider::switch_to) takes.
 ///
@@ -23,6 +25,7 @@ pub struct Login {
     pub(super) subject: Option<Arc<str>>,
     pub(super) custom_role_arn: Option<Arc<str>>,
     pub(super) account_id: Option<Arc<str>>,
+    pub(super) identity_id: Option<IdentityId>,
 }
 
 #[derive(Clone)]
@@ -37,6 +40,33 @@ pub(super) enum Who {
     Decided(Arc<dyn Fn() -> Login + Send + Sync>),
 }
 
+/// Whether two logins mean the same person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sameness {
+    Same,
+    Different,
+    /// Both are without a subject, and the newer was made for this answer alone.
+    Unknown,
+}
+
+fn compare_keys(in_force: &Key, answer: &Key) -> Sameness {
+    let same = match (in_force, answer) {
+        (Key::Logins(a), Key::Logins(b)) => {
+            a.is_same_as(b) || LoginSubjects::of_logins(a).is_surely(&LoginSubjects::of_logins(b))
+        }
+        (Key::Identity(a, _), Key::Identity(b, _)) => a == b,
+        (Key::Pointer { address: a, .. }, Key::Pointer { address: b, kept }) => {
+            if a != b && !kept {
+                return Sameness::Unknown;
+            }
+            a == b
+        }
+        (Key::None, Key::None) => return Sameness::Unknown,
+        _ => false,
+    };
+    if same { Sameness::Same } else { Sameness::Different }
+}
+
 impl Login {
     fn new(who: Who) -> Self {
         Self {
@@ -44,6 +74,7 @@ impl Login {
             subject: None,
             custom_role_arn: None,
             account_id: None,
+            identity_id: None,
         }
     }
 
@@ -71,11 +102,24 @@ impl Login {
         Self::new(Who::External(Arc::new(logins)))
     }
 
-    /// The app decides anew each time, as with iOS's `logins`: `decide` is asked whenever the session has no fresh credentials,
-    /// never for a hit, and an answer that means somebody else is a switch.
+    /// The app decides anew each time, as with iOS's `logins`: `decide` is asked before credentials are loaded or refreshed, once
+    /// for all who wait, and for each request while nobody is signed in; never for credentials that are in the cache. It runs
+    /// under no lock, but must not block: those who wait for credentials wait for it.
     ///
-    /// Two answers mean the same login if they are of the same kind and have the same [`subject`](Self::subject); without
-    /// one, if they hold the very same provider (clones of one `Login`).
+    /// An answer that means somebody else is a switch, with which those who wait go on. An answer that means the same person is
+    /// none: its tokens, or its backend, are the ones that are used from then on. Two answers mean the same person
+    ///
+    /// - if they are of the same kind and have the same [`subject`](Self::subject): name your users, and make the login anew as
+    ///   often as you like;
+    /// - without a subject, if they hold the very same provider (clones of one `Login`, or of one `Arc`), or the same content: a
+    ///   [`DeveloperIdentity`](crate::DeveloperIdentity) of the same identity, [`Logins`](crate::Logins) with the same tokens or
+    ///   with tokens of the same subject.
+    ///
+    /// Where that cannot be told, because there is no subject and the provider was made for this answer, and if `decide` panics,
+    /// the login stays as it is, and [`EventKind::LoginUndecided`](crate::client::EventKind::LoginUndecided) says so.
+    ///
+    /// After [`clear_credentials`](crate::CognitoCredentialsProvider::clear_credentials), or a switch, earlier questions are void,
+    /// and `decide` is asked again.
     ///
     /// ```
     /// # use cognito_identity_pool::{DeveloperIdentity, Login};
@@ -124,23 +168,75 @@ impl Login {
         self
     }
 
-    /// Whether the two mean the same person, signed in the same way.
-    pub(super) fn is_same_as(&self, other: &Self) -> bool {
-        let same_subject = self.subject.is_some() && self.subject == other.subject;
-        let same_options = self.subject == other.subject
-            && self.custom_role_arn == other.custom_role_arn
-            && self.account_id == other.account_id;
-        same_options
-            && match (&self.who, &other.who) {
-                (Who::SignedOut, Who::SignedOut) | (Who::Guest, Who::Guest) | (Who::Decided(_), Who::Decided(_)) => {
-                    true
-                }
-                (Who::Developer { backend: a, .. }, Who::Developer { backend: b, .. }) => {
-                    same_subject || Arc::ptr_eq(a, b)
-                }
-                (Who::External(a), Who::External(b)) => same_subject || Arc::ptr_eq(a, b),
-                _ => false,
+    /// A fixed identity id, which the app knows already, for guests and external logins: `GetId` is never called, the guest of this
+    /// device is neither shown nor changed, and an identity that is gone is an error. A developer's identity comes from the backend
+    /// alone; there it is ignored.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::{IdentityId, Login};
+    /// let id = IdentityId::new("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d")?;
+    /// let login = Login::guest().identity_id(id);
+    /// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
+    /// ```
+    #[must_use]
+    pub fn identity_id(mut self, identity_id: IdentityId) -> Self {
+        self.identity_id = Some(identity_id);
+        self
+    }
+
+    /// The fixed identity id, where the kind of login has one.
+    pub(super) fn fixed_identity(&self) -> Option<&IdentityId> {
+        let takes_it = matches!(self.who, Who::Guest | Who::External(_));
+        self.identity_id.as_ref().filter(|_| takes_it)
+    }
+
+    /// Whether `answer` means the same person, signed in the same way.
+    pub(super) fn compare(&self, answer: &Self) -> Sameness {
+        let options = |login: &Self| {
+            (
+                login.custom_role_arn.clone(),
+                login.account_id.clone(),
+                login.identity_id.clone(),
+            )
+        };
+        if options(self) != options(answer) {
+            return Sameness::Different;
+        }
+        let (same_pointer, answer_is_kept) = match (&self.who, &answer.who) {
+            (Who::SignedOut, Who::SignedOut) | (Who::Guest, Who::Guest) => return Sameness::Same,
+            (Who::Developer { backend: a, .. }, Who::Developer { backend: b, .. }) => {
+                (Arc::ptr_eq(a, b), Arc::strong_count(b) > 1)
             }
+            (Who::External(a), Who::External(b)) => (Arc::ptr_eq(a, b), Arc::strong_count(b) > 1),
+            _ => return Sameness::Different,
+        };
+        match (&self.subject, &answer.subject) {
+            (Some(a), Some(b)) if a == b => Sameness::Same,
+            (None, None) if same_pointer => Sameness::Same,
+            (None, None) => match compare_keys(&self.key(), &answer.key()) {
+                // The app has it elsewhere, too, so it is not one that was made for this answer: it is somebody else's.
+                Sameness::Unknown if answer_is_kept => Sameness::Different,
+                sameness => sameness,
+            },
+            _ => Sameness::Different,
+        }
+    }
+
+    fn key(&self) -> Key {
+        match &self.who {
+            Who::Developer { backend, .. } => backend.key().0,
+            Who::External(logins) => logins.key().0,
+            Who::SignedOut | Who::Guest | Who::Decided(_) => Key::None,
+        }
+    }
+
+    /// Whether it has other tokens than `older`, as far as tokens are part of the login itself.
+    pub(super) fn has_other_tokens_than(&self, older: &Self) -> bool {
+        match (self.key(), older.key()) {
+            (Key::Logins(new), Key::Logins(old)) => !new.is_same_as(&old),
+            (Key::Identity(_, new), Key::Identity(_, old)) => new.expose_secret() != old.expose_secret(),
+            _ => false,
+        }
     }
 
     pub(super) fn is_signed_out(&self) -> bool {
@@ -184,17 +280,54 @@ mod tests {
 
     #[test]
     fn a_login_is_the_same_by_subject_or_by_its_very_provider() {
+        use Sameness::{Different, Same, Unknown};
         let alice = backend().subject("alice");
-        assert!(alice.is_same_as(&backend().subject("alice")));
-        assert!(!alice.is_same_as(&backend().subject("bob")));
-        assert!(!alice.is_same_as(&backend()));
+        assert_eq!(alice.compare(&backend().subject("alice")), Same);
+        assert_eq!(alice.compare(&backend().subject("bob")), Different);
+        assert_eq!(alice.compare(&backend()), Different);
         let nameless = backend();
-        assert!(nameless.is_same_as(&nameless.clone()));
-        assert!(!nameless.is_same_as(&backend()));
-        assert!(Login::guest().is_same_as(&Login::guest()));
-        assert!(!Login::guest().is_same_as(&Login::signed_out()));
-        assert!(!backend().subject(" ").is_same_as(&backend().subject(" ")));
-        assert!(!alice.is_same_as(&alice.clone().custom_role_arn("arn:aws:iam::123456789012:role/other")));
+        assert_eq!(nameless.compare(&nameless.clone()), Same);
+        // Made for this answer alone, or kept by the app.
+        assert_eq!(nameless.compare(&backend()), Unknown);
+        let kept = backend();
+        assert_eq!(nameless.compare(&kept.clone()), Different);
+        assert_eq!(Login::guest().compare(&Login::guest()), Same);
+        assert_eq!(Login::guest().compare(&Login::signed_out()), Different);
+        assert_eq!(Login::guest().compare(&nameless), Different);
+        let other_role = alice.clone().custom_role_arn("arn:aws:iam::123456789012:role/other");
+        assert_eq!(alice.compare(&other_role), Different);
+    }
+
+    #[test]
+    fn a_backend_behind_an_arc_is_the_same_in_every_login() {
+        use Sameness::{Different, Same, Unknown};
+        let backend = || Arc::new(developer_fn(async |_| Err(BackendError::signed_out())));
+        let (alice, bob) = (backend(), backend());
+        let in_force = Login::developer(Arc::clone(&alice));
+        assert_eq!(in_force.compare(&Login::developer(Arc::clone(&alice))), Same);
+        assert_eq!(in_force.compare(&Login::developer(Arc::clone(&bob))), Different);
+        assert_eq!(in_force.compare(&Login::developer(backend())), Unknown);
+    }
+
+    #[test]
+    fn logins_of_one_person_are_the_same_with_newer_tokens() {
+        use Sameness::{Different, Same};
+        let token = |sub: &str, nonce: u32| {
+            let claims = format!(r#"{{"sub":"{sub}","nonce":{nonce}}}"#);
+            format!("e30.{}.c2ln", base64_simd::URL_SAFE_NO_PAD.encode_to_string(claims))
+        };
+        let google = |token: String| Login::external(crate::Logins::new().google(token).unwrap());
+        let alice = google(token("alice", 1));
+        let again = google(token("alice", 1));
+        assert_eq!(alice.compare(&again), Same);
+        assert!(!again.has_other_tokens_than(&alice));
+        let newer = google(token("alice", 2));
+        assert_eq!(alice.compare(&newer), Same);
+        assert!(newer.has_other_tokens_than(&alice));
+        assert_eq!(alice.compare(&google(token("bob", 1))), Different);
+        // Who cannot be read may be anybody.
+        assert_eq!(google("opaque-1".into()).compare(&google("opaque-2".into())), Different);
+        assert_eq!(google("opaque-1".into()).compare(&google("opaque-1".into())), Same);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::ids::IdentityPoolId;
+use crate::logins::Logins;
 use crate::service::Proof;
+use crate::token::OpenIdToken;
 
 /// Provider -> the person's name with it. Unverified, and compared with itself only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,11 +26,15 @@ impl LoginSubjects {
                     .into_iter()
                     .collect()
             }
-            Proof::External(logins) => logins
-                .iter()
-                .filter_map(|(provider, token)| Some((provider.to_owned(), token.unverified_claims()?.sub.clone()?)))
-                .collect(),
+            Proof::External(logins) => return Self::of_logins(logins),
         })
+    }
+
+    pub(super) fn of_logins(logins: &Logins) -> Self {
+        let subject = |(provider, token): (&str, &OpenIdToken)| {
+            Some((provider.to_owned(), token.unverified_claims()?.sub.clone()?))
+        };
+        Self(logins.iter().filter_map(subject).collect())
     }
 
     /// They have another name with the same provider.

@@ -1,7 +1,7 @@
 //! Sessions of many users at once. Each is one user's for good, and keeps the user's credentials and nothing else: the caches of an
 //! exchange are made for the exchange, and the token goes with them.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -54,7 +54,7 @@ impl<P: Principal> Source<Snapshot, Error> for Exchanges<P> {
         let known = self.cache.current().map(|snapshot| snapshot.identity_id.clone());
         let first = known.is_none();
         let context = Arc::clone(&of.sessions().context);
-        let caches = SessionCaches::new(context, of.login(), UNPINNED, IdentityState::already(known));
+        let caches = SessionCaches::new(context, of.login(), UNPINNED, IdentityState::already(known), None);
         async move {
             let loaded = caches.exchange(request).await?;
             of.exchanged(first, Ok(()));
@@ -126,7 +126,7 @@ impl UserSessions {
             in_force: ArcSwap::new(state(epoch, credentials, closed)),
             provider: user_session(epoch).provider,
             leased: LeaseSlot::default(),
-            switching: Mutex::new(None),
+            switching: Mutex::default(),
         };
         Session {
             current: Arc::new(current),
@@ -151,6 +151,7 @@ fn state(epoch: u64, credentials: Option<RefreshCache<Snapshot, Error>>, closed:
         closed,
         mark: SessionMark::new(user_session(epoch)),
         kept: KeptIdentities::default(),
+        overruled: AtomicBool::new(false),
     })
 }
 
@@ -177,8 +178,7 @@ impl Session {
     /// From now on everybody who holds the session gets `error`, those who wait included.
     pub(crate) fn close(&self, error: Error) {
         let switching = self.current.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.current.install(state(self.epoch, None, Some(error))));
-        drop(switching);
+        self.current.install(switching, state(self.epoch, None, Some(error)));
     }
 
     /// Whether anybody has it besides whoever asks.

@@ -56,6 +56,12 @@ impl Reentry<()> {
     pub(crate) fn is_inside(id: usize) -> bool {
         POLLED.try_with(|polled| polled.borrow().contains(&id)).unwrap_or(false)
     }
+
+    /// Runs code that is recognised like a load.
+    pub(crate) fn marked<R>(id: usize, run: impl FnOnce() -> R) -> R {
+        let _mark = Mark::set(id);
+        run()
+    }
 }
 
 impl<F: Future + Unpin> Future for Reentry<F> {

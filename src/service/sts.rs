@@ -1,4 +1,4 @@
-//! What the classic flow asks: `GetOpenIdToken` of Cognito, and `AssumeRoleWithWebIdentity` of STS.
+//! What the classic flow asks of STS: `AssumeRoleWithWebIdentity`.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,38 +10,10 @@ use aws_types::SdkConfig;
 use super::facts::Facts;
 use super::refusal::{ASSUME_ROLE, Refused};
 use super::retry::CognitoRetryClassifier;
-use super::{
-    Exchanged, IdentityService, Proof, ServerDate, ServiceSettings, checked_identity, incomplete, present, refused,
-    time_source,
-};
+use super::{Exchanged, ServerDate, ServiceSettings, incomplete, present, refused, time_source};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 use crate::token::{OpenIdToken, TokenClaims};
-
-impl IdentityService {
-    /// `GetOpenIdToken`, for guests and external logins: the identity may be another than the one that was asked for.
-    pub(crate) async fn open_id_token(
-        &self,
-        identity_id: &IdentityId,
-        proof: &Proof,
-    ) -> Result<(IdentityId, OpenIdToken), Refused> {
-        const OPERATION: &str = "GetOpenIdToken";
-        let mut request = self.client.get_open_id_token().identity_id(identity_id.as_str());
-        for (provider, token) in proof.pairs() {
-            request = request.logins(provider, token.expose_secret());
-        }
-        let facts = || {
-            let facts = proof.facts(Some(identity_id), self.time_source.now());
-            facts.in_region(self.region.as_deref())
-        };
-        let sent = Box::pin(request.send()).await;
-        let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
-        let identity_id = checked_identity(OPERATION, output.identity_id)?;
-        let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
-            .map_err(|_| incomplete(OPERATION, "valid token"))?;
-        Ok((identity_id, token))
-    }
-}
 
 /// What `AssumeRoleWithWebIdentity` is asked.
 #[derive(Debug)]

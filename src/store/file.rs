@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{IdentityStore, StoreError, StoreKey, Swapped};
-use crate::ids::IdentityId;
+use crate::ids::{IdentityId, IdentityPoolId};
 
 /// The format that is written, and the newest that is read.
 const VERSION: u64 = 1;
@@ -93,6 +93,11 @@ impl IdentityStore for FileStore {
         let (key, expected, new) = (key.to_string(), expected.cloned(), new.cloned());
         self.run(move |path| swap(path, key, expected.as_ref(), new)).await
     }
+
+    async fn remove_all(&self, pool: &IdentityPoolId, namespace: &str) -> Result<(), StoreError> {
+        let prefix = format!("{pool}/{namespace}/");
+        self.run(move |path| remove_all(path, &prefix)).await
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,6 +130,18 @@ fn swap(
     }
     drop(lock);
     Ok(Swapped::Yes)
+}
+
+fn remove_all(path: &Path, prefix: &str) -> Result<(), StoreError> {
+    let lock = lock(path)?;
+    let mut contents = read(path)?;
+    let before = contents.identities.len();
+    contents.identities.retain(|key, _| !key.starts_with(prefix));
+    if contents.identities.len() < before {
+        write(path, &contents)?;
+    }
+    drop(lock);
+    Ok(())
 }
 
 /// Waits until no other process, and no other task of this one, changes the file. Readers need no lock: they find the old file

@@ -338,9 +338,7 @@ async fn whoever_waits_for_sts_through_a_switch_is_not_served_as_the_old_user() 
     let release = backend.hold();
     let alice = provider.switch_to(Login::developer(backend.clone()));
     let waiting = tokio::spawn(async move { alice.provide_credentials().await });
-    while backend.calls() == 0 {
-        tokio::task::yield_now().await;
-    }
+    crate::stage::until("the backend is asked", || backend.calls() > 0).await;
     provider.switch_to(Login::developer(stage.backend("bob")));
     // The load may be gone already, with the session that it was for.
     release.send(()).unwrap_or_default();

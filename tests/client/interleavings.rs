@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::stage::script::{Act, Script};
-use crate::stage::{Backend, Order, Stage, failure, google_login, key, ours};
+use crate::stage::{Backend, Order, Stage, failure, google_login, idle, key, ours};
 use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
     CognitoCredentialsProvider, DeveloperIdentityProvider, ErrorKind, IdentityId, IdentityPoolId, Login,
@@ -17,13 +17,6 @@ use cognito_identity_pool::{
 use tokio::sync::{Notify, oneshot};
 
 const EXCHANGE: &str = "GetCredentialsForIdentity";
-
-/// Lets everything that can run do so.
-async fn settle() {
-    for _ in 0..200 {
-        tokio::task::yield_now().await;
-    }
-}
 
 async fn sign_in(provider: &CognitoCredentialsProvider, login: Login) -> IdentityId {
     provider.switch_to(login).ready().await.unwrap().identity_id
@@ -68,7 +61,7 @@ async fn a_retry_across_a_switch() {
     assert_ne!(alice, bob);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_caller_waiting_while_the_pointer_moves() {
     let stage = Stage::start().await;
     let script = Script::new(&stage);
@@ -90,7 +83,7 @@ async fn a_caller_waiting_while_the_pointer_moves() {
     let asking = provider.clone();
     let asking = tokio::spawn(async move { asking.refresh_now().await });
     script.reached(EXCHANGE, 1).await;
-    settle().await;
+    idle().await;
     provider.switch_to(Login::guest());
     // Woken at once: Alice's exchange has not been answered.
     for waiting in [free, bound] {
@@ -105,7 +98,7 @@ async fn a_caller_waiting_while_the_pointer_moves() {
     key(&provider).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_link_in_flight_followed_by_sign_out_to_guest() {
     let stage = Stage::start().await;
     let provider = stage.builder().identity_policy(IdentityPolicy::Fail).build().unwrap();
@@ -118,7 +111,7 @@ async fn a_link_in_flight_followed_by_sign_out_to_guest() {
     provider.sign_out();
     let guest = provider.switch_to(Login::guest());
     let guest = tokio::spawn(async move { guest.ready().await });
-    settle().await;
+    idle().await;
     assert!(!guest.is_finished(), "it waits for what becomes of the guest");
     release.send(()).unwrap();
     let guest = guest.await.unwrap().unwrap();
@@ -154,7 +147,7 @@ async fn a_link_whose_answer_is_lost_followed_by_sign_out_to_guest() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_external_link_in_flight_followed_by_sign_out_to_guest() {
     let stage = Stage::start().await;
     let (script, issuer) = (Script::new(&stage), stage.google());
@@ -166,14 +159,14 @@ async fn an_external_link_in_flight_followed_by_sign_out_to_guest() {
     script.reached(EXCHANGE, 2).await;
     let guest = provider.switch_to(Login::guest());
     let guest = tokio::spawn(async move { guest.ready().await });
-    settle().await;
+    idle().await;
     assert!(!guest.is_finished());
     release.send(()).unwrap();
     assert_ne!(guest.await.unwrap().unwrap().identity_id, before);
     assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::SessionEnded);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_guest_on_offer_is_not_offered_to_somebody_else() {
     let stage = Stage::start().await;
     let provider = stage.provider();
@@ -246,7 +239,7 @@ async fn a_guest_minted_while_the_store_is_slow_and_a_user_signs_in() {
     // What is written last is what was decided last.
     store.slow.store(false, Ordering::SeqCst);
     store.go.notify_waiters();
-    settle().await;
+    idle().await;
     let key = StoreKey::guest(&IdentityPoolId::new(stage.pool.identity_pool_id()).unwrap(), "default").unwrap();
     assert_eq!(
         store
@@ -308,7 +301,7 @@ async fn a_store_that_fails_is_never_taken_for_an_empty_one() {
     assert_eq!(sign_in(&provider, Login::guest()).await, guest);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_backend_whose_cookie_jar_changes_hands_during_a_background_refresh() {
     let stage = Stage::start().await;
     let (provider, backend) = (stage.provider(), stage.backend("alice"));
@@ -317,10 +310,7 @@ async fn a_backend_whose_cookie_jar_changes_hands_during_a_background_refresh() 
     backend.order(Order::Answer(stage.backend("bob").vend(None).await.unwrap()));
     stage.clock.advance(Duration::from_secs(3_000));
     assert_eq!(key(&provider).await, before, "nobody waits for the refresh");
-    while backend.calls() < 2 {
-        settle().await;
-    }
-    settle().await;
+    idle().await;
     assert_eq!(failure(&provider).await.kind(), ErrorKind::IdentityChanged);
     let issued = stage.pool.requests_of(EXCHANGE);
     assert!(
@@ -330,7 +320,7 @@ async fn a_backend_whose_cookie_jar_changes_hands_during_a_background_refresh() 
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_late_event_of_the_old_session() {
     let stage = Stage::start().await;
     let script = Script::new(&stage);
@@ -346,7 +336,7 @@ async fn a_late_event_of_the_old_session() {
     bob.ready().await.unwrap();
     release.send(()).unwrap();
     waiting.await.unwrap().unwrap_err();
-    settle().await;
+    idle().await;
     let event = events.next().await.unwrap();
     assert_eq!(event.epoch, bob.epoch());
     assert!(futures_util::FutureExt::now_or_never(events.next()).is_none());
@@ -390,7 +380,7 @@ async fn a_clear_during_a_flight() {
     next.ready().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_clear_while_the_backend_is_linking_calls_it_one_at_a_time() {
     let stage = Stage::start().await;
     let provider = stage.provider();
@@ -401,7 +391,7 @@ async fn a_clear_while_the_backend_is_linking_calls_it_one_at_a_time() {
     let ready = tokio::spawn(async move { ready.ready().await });
     linked.notified().await;
     provider.clear_credentials();
-    settle().await;
+    idle().await;
     assert_eq!(backend.calls(), 1, "the first call is still out");
     release.send(()).unwrap();
     let ready = ready.await.unwrap().unwrap();
@@ -451,7 +441,7 @@ async fn a_transport_that_breaks_in_the_middle_of_a_link_loses_nobody() {
     assert_eq!((user.identity_id, user.outcome), (guest, IdentityOutcome::Kept));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_caller_whose_flight_has_landed_when_the_pointer_moves() {
     let stage = Stage::start().await;
     let script = Script::new(&stage);
@@ -461,10 +451,7 @@ async fn a_caller_whose_flight_has_landed_when_the_pointer_moves() {
     assert!(futures_util::FutureExt::now_or_never(&mut caller).is_none());
     // The exchange is over, and the caller has not been told yet.
     script.reached(EXCHANGE, 1).await;
-    while script.answered(<[_]>::len) == 0 {
-        settle().await;
-    }
-    settle().await;
+    idle().await;
     provider.switch_to(Login::guest());
     assert_eq!(ours(&caller.await.unwrap_err()).kind(), ErrorKind::SessionEnded);
 }

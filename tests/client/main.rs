@@ -9,18 +9,23 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod abandoned;
 mod any_service;
 mod bad_input;
 mod bad_logins_and_stores;
 mod classic_flow;
 mod composition;
+mod deciding;
 mod events;
 mod faults;
+mod identity_and_token;
 mod interleavings;
+mod knowing;
 mod lease;
 mod many_users;
 mod mobile_traces;
 mod outage;
+mod phone;
 mod refusals;
 mod rejection;
 mod round_trips;

@@ -280,8 +280,7 @@ async fn whoever_waits_when_the_user_is_denied_is_refused() {
     key(&users.for_user(&user("first"))).await;
     let waiting = users.for_user(&user("alice"));
     let waiting = tokio::spawn(async move { refused(&waiting).await.kind() });
-    tokio::task::yield_now().await;
-    tokio::task::yield_now().await;
+    crate::stage::idle().await;
     users.deny(&user("alice"));
     assert_eq!(waiting.await.unwrap(), ErrorKind::Denied);
     // And it was not for the answer that it waited.

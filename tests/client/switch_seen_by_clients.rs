@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::stage::{Stage, ours};
+use crate::stage::{Stage, ours, until};
 use aws_config::SdkConfig;
 use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_credential_types::Credentials;
@@ -170,19 +170,12 @@ async fn whoever_waits_for_the_first_users_credentials_at_the_switch_is_told_at_
     let scene = Scene::new().await;
     let backend = scene.stage.backend("alice");
     let _never = backend.hold();
-    let alice = scene.provider.switch_to(Login::developer(backend));
+    let alice = scene.provider.switch_to(Login::developer(backend.clone()));
     let (bound, unbound) = (alice.clone(), scene.provider.clone());
     let waiters = tokio::spawn(async move { tokio::join!(bound.provide_credentials(), unbound.provide_credentials()) });
-    while scene.stage.pool.requests().is_empty() && !waiters.is_finished() {
-        tokio::task::yield_now().await;
-        if alice.epoch() == scene.provider.session().epoch() {
-            // Let the flight begin, then switch under it.
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            drop(scene.sign_in("bob"));
-        }
-    }
+    // Both wait for one flight; the user changes under it.
+    until("the flight has begun", || backend.calls() == 1).await;
+    drop(scene.sign_in("bob"));
     let (bound, unbound) = waiters.await.unwrap();
     assert_eq!(ours(&bound.unwrap_err()).kind(), ErrorKind::SessionEnded);
     assert_eq!(ours(&unbound.unwrap_err()).kind(), ErrorKind::SessionEnded);

@@ -1,4 +1,4 @@
-//! `HttpBackend` before backends of every kind.
+//! `HttpBackend` before backends of every kind, and `RefreshTokenLogins` before token endpoints.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,3 +10,4 @@
 mod stage;
 
 mod http_backend;
+mod refresh_token;

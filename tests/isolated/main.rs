@@ -1,4 +1,4 @@
-//! Tests that need a process to themselves: log subscribers, child processes.
+//! Tests that need a process to themselves: log subscribers, child processes; and the sources, held against their rules.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,5 +9,8 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod floors;
+mod hostile_app;
+mod killed;
 mod secrets;
 mod store;

@@ -1,4 +1,5 @@
-//! The life cycle of identities against a reference model: 10,000 random sequences of 20 operations and more.
+//! The life cycle of identities against a reference model: random sequences of 20 operations and more, 1,500 of them, or as many
+//! as the environment variable `PROPTEST_CASES` says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -11,10 +12,12 @@ use bytes::Bytes;
 use cognito_identity_pool::{LocalIdentityPool, local::LocalClock};
 use futures_util::FutureExt;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
-const SEQUENCES: u32 = 10_000;
+use crate::stage::sequences;
+
+const SEQUENCES: u32 = 1_500;
 const PROVIDER: &str = "login.app";
 const PUBLIC: [&str; 2] = ["accounts.google.com", "login.example.org"];
 const ISSUER: &str = "cognito-identity.amazonaws.com";
@@ -527,16 +530,12 @@ fn run(pool: &Pool, ops: &[Op]) -> Result<Model, TestCaseError> {
 fn identities_live_as_the_model_says() {
     let transitions = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
+        for thread in 0..2 {
+            let transitions = &transitions;
+            scope.spawn(move || {
                 let pool = Pool::new();
-                let config = Config {
-                    cases: SEQUENCES / 2,
-                    failure_persistence: None,
-                    ..Config::default()
-                };
-                let sequences = prop::collection::vec(op(), 20..28);
-                let outcome = TestRunner::new(config).run(&sequences, |ops| {
+                let lives = prop::collection::vec(op(), 20..28);
+                let outcome = sequences(thread, 2, SEQUENCES).run(&lives, |ops| {
                     let model = run(&pool, &ops)?;
                     let mut all = transitions.lock().unwrap();
                     for (transition, count) in model.transitions {
@@ -687,12 +686,7 @@ fn odd_input_gets_an_answer_of_the_service() {
         json_value(),
         any::<bool>(),
     );
-    let config = Config {
-        cases: 3_000,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let outcome = TestRunner::new(config).run(&request, |(operation, member, value, named)| {
+    let outcome = sequences(0, 1, 3_000).run(&request, |(operation, member, value, named)| {
         let mut input = json!({ "IdentityPoolId": pool_id, "MaxResults": 5, member: value });
         if named && value.is_object() {
             input = value;
@@ -745,12 +739,7 @@ fn odd_signatures_forms_and_tokens_are_refused() {
         form,
         prop::collection::vec(any::<u8>(), 0..60),
     );
-    let config = Config {
-        cases: 3_000,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let outcome = TestRunner::new(config).run(&request, |(header, date, token, form, bytes)| {
+    let outcome = sequences(0, 1, 3_000).run(&request, |(header, date, token, form, bytes)| {
         let request = |name: &'static str, value: &'static str| {
             let request = http::Request::post("/")
                 .header("host", "localhost")

@@ -3,21 +3,23 @@
 //! - [`Stage`]: the pool and its clock; `client.rs` adds what the client half needs, `server.rs` the server half,
 //!   `wire.rs` plain SDK clients and raw bytes over a socket.
 //! - [`Backend`]: vends in this process, counts, and obeys. [`Wallet`]: the same for external logins.
-//! - [`script::Script`]: an HTTP client that answers by a script. [`wait`]: waits for what can be observed.
+//! - [`script::Script`]: an HTTP client that answers by a script. [`until`] and [`idle`] wait for what can be observed.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's failure is a panic")]
 
 mod backend;
 mod client;
 pub mod script;
+mod sequences;
 mod server;
 mod wait;
 mod wire;
 
 pub use backend::{Backend, Order};
 pub use client::{Wallet, failure, google, google_login, key};
+pub use sequences::sequences;
 pub use server::{CLAIMS_KEY, actions, user};
-pub use wait::{DEADLINE, until, within};
+pub use wait::{DEADLINE, idle, until, within};
 pub use wire::{ISSUER, error, over_socket, signed_by};
 
 use std::sync::OnceLock;

@@ -143,9 +143,7 @@ impl Script {
 
     /// Waits until an operation was asked for the n-th time.
     pub async fn reached(&self, operation: &str, count: usize) {
-        while self.count(operation) < count {
-            tokio::task::yield_now().await;
-        }
+        super::until("the operation is asked", || self.count(operation) >= count).await;
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use super::SessionCaches;
-use super::login_proof::{LoginProof, ProofRequest};
-use crate::client::guest::to_its_end;
+use super::login_proof::ProofRequest;
+use crate::client::detached::to_its_end;
 use crate::client::identity_state::Expected;
 use crate::client::login::Who;
 use crate::error::Error;
@@ -19,6 +19,12 @@ use crate::service::refusal::Remedy;
 impl SessionCaches {
     /// `forced`: the one that is known is lost.
     pub(super) async fn load_identity(self: Arc<Self>, forced: bool) -> Result<Loaded<IdentityId>, Error> {
+        if let Some(fixed) = self.login.fixed_identity() {
+            return Ok(Loaded {
+                value: fixed.clone(),
+                expires: None,
+            });
+        }
         let value = match &self.login.who {
             Who::Guest => self.guest_identity(forced).await?,
             Who::External(_) => match self.known_identity() {
@@ -28,7 +34,11 @@ impl SessionCaches {
                     _ => self.external_identity().await?,
                 },
             },
-            Who::Developer { backend, .. } => {
+            Who::Developer { .. } => {
+                let login = self.newest_login();
+                let Who::Developer { backend, .. } = &login.who else {
+                    return Err(Error::ended());
+                };
                 let request = self.request(ProofRequest::FIRST, None, Logins::new());
                 let cheap = self.hook(async { backend.get_identity_id(&request).await }.boxed());
                 match cheap.await? {
@@ -46,7 +56,7 @@ impl SessionCaches {
     }
 
     pub(super) async fn guest_identity(self: &Arc<Self>, forced: bool) -> Result<IdentityId, Error> {
-        let remembered = self.context.guest.take().await?.id;
+        let remembered = self.context.guest.known().await?.id;
         self.set_expected(remembered.clone(), Expected::Remembered);
         let refused = forced.then(|| {
             self.known_identity()
@@ -60,27 +70,29 @@ impl SessionCaches {
         // A guest that Cognito has made for us is not lost because somebody signs in meanwhile.
         to_its_end(self.context.with_deadline(async move {
             let (context, account_id) = (&caches.context, caches.login.account_id.as_deref());
-            let _turn = context.guest.turn().await;
-            match context.guest.peek().await? {
-                Some(another) if Some(&another) != refused.as_ref() => Ok(another),
+            let turn = context.guest.turn().await;
+            let id = match context.guest.peek().await? {
+                Some(another) if Some(&another) != refused.as_ref() => another,
                 lost => {
                     let new = context.service.get_id(None, account_id).await?;
-                    context.guest.minted(lost.as_ref(), new, &context.sleep).await
+                    let (id, stored) = context.guest.made(lost.as_ref(), new).await?;
+                    caches.note_stored(stored);
+                    id
                 }
-            }
+            };
+            drop(turn);
+            Ok(id)
         }))
         .await
     }
 
     /// Who the external logins are, from Cognito.
-    pub(super) async fn external_identity(&self) -> Result<IdentityId, Error> {
-        // In an exchange it is the map at hand, which is not asked for again.
-        let at_hand = self
-            .proof
-            .current()
-            .filter(|held| !held.is_rejected() && !held.is_over(&self.context));
-        let mut held = match at_hand {
-            Some(held) => LoginProof::clone(&held),
+    pub(super) async fn external_identity(self: &Arc<Self>) -> Result<IdentityId, Error> {
+        // In an exchange it is the map that was just supplied, which is not asked for again.
+        let supplied = self.proofs.last();
+        let supplied = supplied.filter(|proof| !proof.is_rejected() && !proof.is_over(&self.context));
+        let mut held = match supplied {
+            Some(proof) => proof,
             None => self.proof(ProofRequest::FIRST).await?,
         };
         loop {

@@ -1,25 +1,26 @@
 //! The proof: the logins that are shown to Cognito, from a developer's backend or from who supplies external ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::SessionCaches;
+use super::{SessionCaches, changed};
 use crate::client::context::Context;
-use crate::client::guest::to_its_end;
+use crate::client::detached::to_its_end;
 use crate::client::identity_state::Expected;
 use crate::client::login::Who;
 use crate::client::login_subjects::LoginSubjects;
+use crate::client::turns::Turns;
 use crate::clock::Expiry;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider};
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::logins::Logins;
-use crate::refresh::{Failure, Loaded};
+use crate::refresh::Failure;
 use crate::service::Proof;
-use crate::token::{RefreshReason, TokenClaims};
+use crate::token::{OpenIdToken, RefreshReason, TokenClaims};
 
 /// A token with less life left is not used again: Cognito would refuse it while it is on its way.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
@@ -65,37 +66,141 @@ impl ProofRequest {
     };
 }
 
+/// The proof that was supplied last, and the next one being asked for. Not a refresh cache: that a proof is worth one more
+/// exchange is decided when one is due, and why it is asked for is the exchange's business.
+#[derive(Default)]
+pub(super) struct Proofs {
+    last: Mutex<Last>,
+    /// An identity id and an exchange may both need one.
+    turn: Arc<Turns>,
+}
+
+#[derive(Default)]
+enum Last {
+    #[default]
+    None,
+    Some(LoginProof),
+    /// The session is over.
+    Ended,
+}
+
+impl Proofs {
+    fn lock(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn last(&self) -> Option<LoginProof> {
+        match &*self.lock() {
+            Last::Some(proof) => Some(proof.clone()),
+            Last::None | Last::Ended => None,
+        }
+    }
+
+    fn keep(&self, proof: &LoginProof) -> Result<(), Error> {
+        let mut last = self.lock();
+        if let Last::Ended = *last {
+            return Err(Error::ended());
+        }
+        *last = Last::Some(proof.clone());
+        Ok(())
+    }
+
+    /// Lets go of the tokens.
+    pub(super) fn end(&self) {
+        *self.lock() = Last::Ended;
+    }
+}
+
 impl SessionCaches {
-    pub(super) async fn proof(&self, mut ask: ProofRequest) -> Result<LoginProof, Error> {
+    pub(super) async fn proof(self: &Arc<Self>, mut ask: ProofRequest) -> Result<LoginProof, Error> {
         if let Who::Guest = self.login.who {
             return Ok(LoginProof::new(&self.context, Proof::Guest, None, ask));
         }
-        let held = self.proof.current();
+        let seen = self.proofs.last();
         let demanded = matches!(ask.reason, RefreshReason::TokenRejected | RefreshReason::Forced);
-        if let Some(held) = held.as_ref().filter(|held| !demanded && held.serves(&self.context)) {
-            return Ok(LoginProof::clone(held));
+        let worth = |proof: &LoginProof| proof.serves(&self.context);
+        if let Some(proof) = seen.clone().filter(|proof| !demanded && worth(proof)) {
+            return Ok(proof);
         }
-        if held.as_ref().is_some_and(|held| held.is_rejected()) {
+        let turn = self.proofs.turn.take(&self.context.patience).await;
+        // Another one may have come while this one waited.
+        let newer = |proof: &LoginProof| seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(&seen.used, &proof.used));
+        if let Some(proof) = self.proofs.last().filter(|proof| newer(proof) && worth(proof)) {
+            return Ok(proof);
+        }
+        if seen.as_ref().is_some_and(LoginProof::is_rejected) {
             ask.reason = RefreshReason::TokenRejected;
         }
-        *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = ask;
-        let fresh = if held.is_some() || demanded {
-            self.proof.refresh_now().await
-        } else {
-            self.proof.get().await
-        };
-        fresh.map(|held| LoginProof::clone(&held))
+        let proof = self.ask_for_proof(ask).await?;
+        self.proofs.keep(&proof)?;
+        drop(turn);
+        Ok(proof)
     }
 
-    pub(super) async fn load_proof(self: Arc<Self>) -> Result<Loaded<LoginProof>, Error> {
-        let ask = *self.ask.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = match &self.login.who {
+    /// The token that Cognito has issued for the user, with at least a minute left: a developer's own, or else a new one for
+    /// `identity`, which the session has.
+    pub(in crate::client) async fn open_id_token(
+        self: &Arc<Self>,
+        identity: &IdentityId,
+    ) -> Result<OpenIdToken, Error> {
+        let known = self.identity_state.known();
+        if let Who::Developer { .. } = self.login.who {
+            let proof = self.long_lived_proof().await?;
+            if proof.identity.as_ref() != Some(identity) || proof.person.differs_from(&known.person) {
+                proof.reject();
+                return Err(changed("the backend"));
+            }
+            let Proof::Developer { token, .. } = &*proof.proof else {
+                return Err(Error::ended());
+            };
+            return Ok(token.clone());
+        }
+        let proof = self.proof(ProofRequest::FIRST).await?;
+        if proof.person.differs_from(&known.person) {
+            proof.reject();
+            return Err(changed("the logins provider"));
+        }
+        proof.mark_sent();
+        let (id, token) = self.context.service.open_id_token(identity, &proof.proof).await?;
+        if id != *identity {
+            return Err(changed("Cognito"));
+        }
+        Ok(token)
+    }
+
+    /// A developer's proof with at least a minute left.
+    async fn long_lived_proof(self: &Arc<Self>) -> Result<LoginProof, Error> {
+        let lasts = |proof: &LoginProof| {
+            let left = proof.expires.map(|expiry| expiry.remaining(self.context.clock.now()));
+            !proof.is_rejected() && left.is_none_or(|left| left >= TOKEN_MARGIN)
+        };
+        if let Some(proof) = self.proofs.last().filter(lasts) {
+            return Ok(proof);
+        }
+        let turn = self.proofs.turn.take(&self.context.patience).await;
+        // Another one may have come while this one waited.
+        if let Some(proof) = self.proofs.last().filter(lasts) {
+            return Ok(proof);
+        }
+        let ask = ProofRequest {
+            reason: RefreshReason::Expiring,
+            ..ProofRequest::FIRST
+        };
+        let proof = self.ask_for_proof(ask).await?;
+        self.proofs.keep(&proof)?;
+        drop(turn);
+        Ok(proof)
+    }
+
+    async fn ask_for_proof(self: &Arc<Self>, ask: ProofRequest) -> Result<LoginProof, Error> {
+        let login = self.newest_login();
+        match &login.who {
             Who::Developer { backend, external } => {
                 let logins = match external {
                     Some(external) => self.hook(async { external.logins(ask.reason).await }.boxed()).await?,
                     None => Logins::new(),
                 };
-                self.developer(Arc::clone(backend), ask, logins).await?
+                self.developer(Arc::clone(backend), ask, logins).await
             }
             Who::External(provider) => {
                 let logins = self.hook(async { provider.logins(ask.reason).await }.boxed()).await?;
@@ -103,15 +208,10 @@ impl SessionCaches {
                     return Err(Error::new(ErrorKind::SignedOut, "the logins provider has no logins")
                         .with_hint("an empty logins map would make a guest of the user; switch_to(Login::guest()) does that on purpose"));
                 }
-                LoginProof::new(&self.context, Proof::External(logins), None, ask)
+                Ok(LoginProof::new(&self.context, Proof::External(logins), None, ask))
             }
-            Who::Guest | Who::SignedOut | Who::Decided(_) => return Err(Error::ended()),
-        };
-        // By the engine's clock it never expires: that it is worth one more exchange is decided when one is due.
-        Ok(Loaded {
-            value: held,
-            expires: None,
-        })
+            Who::Guest | Who::SignedOut | Who::Decided(_) => Err(Error::ended()),
+        }
     }
 
     async fn developer(
@@ -120,7 +220,7 @@ impl SessionCaches {
         ask: ProofRequest,
         logins: Logins,
     ) -> Result<LoginProof, Error> {
-        let first = self.settled.known().outcome.is_none();
+        let first = self.identity_state.known().outcome.is_none();
         if first {
             match self.stored().await {
                 Ok(stored) => self.set_expected(stored, Expected::Remembered),
@@ -128,25 +228,30 @@ impl SessionCaches {
                 Err(error) => tracing::warn!(%error, "what is remembered of the user cannot be read"),
             }
         }
-        let offer = if first { self.context.guest.offer().await? } else { None };
-        let request = self.request(ask, offer.as_ref(), logins);
-        let answer = match offer {
+        let (reservation, marked) = if first {
+            self.context.guest.reserve().await?
+        } else {
+            (None, Ok(()))
+        };
+        self.note_stored(marked);
+        let request = self.request(ask, reservation.as_ref(), logins);
+        let answer = match reservation {
             None => {
                 let answer = self.hook(async { backend.refresh(&request).await }.boxed()).await?;
                 self.check(&answer)?;
                 answer
             }
-            Some(offer) => {
+            Some(reservation) => {
                 let caches = Arc::clone(self);
                 to_its_end(self.context.with_deadline(async move {
                     let answer = caches.hook(async { backend.refresh(&request).await }.boxed()).await?;
                     // An answer that is not to be believed says nothing of the guest either.
                     caches.check(&answer)?;
-                    caches.set_expected(Some(offer.id().clone()), Expected::Before);
-                    if answer.identity_id() == offer.id() {
-                        offer.linked().await;
+                    caches.set_expected(Some(reservation.id().clone()), Expected::Before);
+                    if answer.identity_id() == reservation.id() {
+                        caches.note_stored(reservation.linked().await);
                     } else {
-                        offer.untouched();
+                        reservation.untouched().await;
                     }
                     Ok(answer)
                 }))

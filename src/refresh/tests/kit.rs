@@ -1,5 +1,6 @@
 //! A clock that is set by hand, a source that answers when told, and futures that are polled by hand: nothing here sleeps.
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, Sleep};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Expiry};
@@ -331,4 +333,39 @@ impl Stage {
 
 pub(crate) fn value(outcome: Result<Cached<u64>, Fault>) -> Result<u64, Fault> {
     outcome.map(|served| *served)
+}
+
+thread_local! {
+    /// Who waits until the runtime on this thread has nothing to do, and whether it has nothing to do.
+    static IDLE: (RefCell<Option<Waker>>, Cell<bool>) = const { (RefCell::new(None), Cell::new(false)) };
+}
+
+/// One thread, driven only while the test says so.
+pub(crate) fn runtime() -> Runtime {
+    let parks = || {
+        IDLE.with(|(waiting, idle)| {
+            idle.set(true);
+            if let Some(waiting) = waiting.take() {
+                waiting.wake();
+            }
+        });
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(parks)
+        .build()
+        .unwrap()
+}
+
+/// Drives a [`runtime`] until none of its tasks can go on.
+pub(crate) fn turn(runtime: &Runtime) {
+    IDLE.with(|(_, idle)| idle.set(false));
+    runtime.block_on(std::future::poll_fn(|cx| {
+        IDLE.with(|(waiting, idle)| {
+            if idle.get() {
+                return Poll::Ready(());
+            }
+            waiting.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+    }));
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::kit::{Fault, Hand, Time};
+use super::kit::{Fault, Hand, Time, runtime, turn};
 use crate::clock;
 use crate::refresh::{Cached, Load, LoadRequest, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
 use proptest::prelude::*;
@@ -204,7 +204,7 @@ impl<'a> World<'a> {
     fn new(detached: bool, counts: &'a Mutex<BTreeMap<String, u64>>) -> Self {
         let (time, air) = (Time::new(), Arc::default());
         let cache = new_cache(&time, &air);
-        let runtime = detached.then(new_runtime);
+        let runtime = detached.then(runtime);
         Self {
             time,
             runtime,
@@ -321,7 +321,7 @@ impl<'a> World<'a> {
             }
             Action::KillRuntime => {
                 if self.runtime.is_some() {
-                    self.runtime = Some(new_runtime());
+                    self.runtime = Some(runtime());
                 }
             }
         }
@@ -414,11 +414,7 @@ impl<'a> World<'a> {
     fn settle(&mut self) {
         for _ in 0..4 {
             if let Some(runtime) = &self.runtime {
-                runtime.block_on(async {
-                    for _ in 0..3 {
-                        tokio::task::yield_now().await;
-                    }
-                });
+                turn(runtime);
             }
             self.learn();
             let mut waiting = std::mem::take(&mut self.callers);
@@ -535,10 +531,6 @@ impl<'a> World<'a> {
         }
         panic!("the engine is stuck: {:?}, {} callers", self.known, self.callers.len());
     }
-}
-
-fn new_runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
 fn new_cache(time: &Time, air: &Arc<Mutex<Air>>) -> RefreshCache<u64, Fault> {

@@ -7,22 +7,8 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::kit::{Fault, Hand, Source, Stage, Time, value};
+use super::kit::{Fault, Hand, Source, Stage, Time, runtime, turn, value};
 use crate::refresh::{Load, Loaded, Reason, RefreshCache, RefreshPolicy, load_fn};
-
-/// One thread, driven only while the test says so.
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
-}
-
-/// Lets all tasks run until they wait.
-fn turn(runtime: &Runtime) {
-    runtime.block_on(async {
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
-    });
-}
 
 /// Polls once inside of the runtime, without letting its tasks run.
 fn poll_in<F: Future>(runtime: &Runtime, hand: &mut Hand<F>) -> Option<F::Output> {
