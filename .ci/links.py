@@ -67,7 +67,7 @@ def main() -> int:
             elif link.startswith(SOURCE):
                 inside = readme.parent / link.removeprefix(SOURCE)
                 found = None if inside.exists() else "no such file"
-            elif re.match(r"[a-z]+:", link):
+            elif re.match(r"[a-z_]+:", link):
                 continue
             else:
                 found = problem(path, link)
@@ -80,7 +80,7 @@ def main() -> int:
             found = problem(docs / "index.html", link.removeprefix(DOCS) or "index.html")
         elif link.startswith(SOURCE):
             found = None if (readme.parent / link.removeprefix(SOURCE)).exists() else "no such file"
-        elif re.match(r"[a-z]+:", link):
+        elif re.match(r"[a-z_]+:", link):
             found = None
         else:
             found = "a relative link is dead on docs.rs and crates.io"

@@ -9,7 +9,7 @@ use crate::clock::Expiry;
 use crate::error::Error;
 use crate::ids::IdentityId;
 
-/// A session that has made its first exchange: see [`Session::ready`].
+/// A session that has made its first exchange: see [`Session::ready`](super::Session::ready).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SignIn {
