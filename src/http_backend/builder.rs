@@ -86,7 +86,7 @@ impl HttpBackendBuilder {
     /// once more, with [`BearerReason::Rejected`].
     ///
     /// ```
-    /// # use cognito_identity_pool::{http_backend::{BearerReason, HttpBackendBuilder}, HttpBackend};
+    /// # use cognito_identity_pool::{http_backend::HttpBackendBuilder, HttpBackend};
     /// # #[derive(Clone)] struct CookieJar;
     /// # impl CookieJar { async fn header(&self) -> std::io::Result<String> { Ok("session=…".into()) } }
     /// # fn example(jar: CookieJar) -> HttpBackendBuilder {

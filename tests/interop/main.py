@@ -11,6 +11,7 @@ import operations
 import policies
 import refusals
 import servers
+import signers
 import stores
 import walkthrough
 from harness import Stage
@@ -26,6 +27,7 @@ def suites(target: str) -> dict:
         "refusals": lambda: refusals.run(stage()),
         "policies": lambda: policies.run(target),
         "crt": lambda: crt.run(target),
+        "signers": lambda: signers.run(target),
         "moto": lambda: servers.run_moto(target),
         "stores": lambda: stores.run(target),
         "ministack": lambda: servers.run_ministack(target, stage()),
