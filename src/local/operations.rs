@@ -94,6 +94,12 @@ pub(super) fn find(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.name == name)
 }
 
+/// Whether an operation can leave something behind that a restart has to know.
+pub(super) fn may_change(name: &str) -> bool {
+    let reads = ["Describe", "List", "Lookup", "GetIdentityPoolRoles", "GetPrincipalTag"];
+    find(name).is_some() && !reads.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// A new id of the pool's region, for a pool or an identity.
 pub(super) fn new_id(service: &PoolService) -> String {
     format!("{}:{}", service.settings.region, uuid::Uuid::new_v4())

@@ -6,9 +6,13 @@ import sys
 
 import credentials
 import crt
+import fixtures
 import harness
 import operations
+import page
 import policies
+import program
+import programs
 import refusals
 import servers
 import signers
@@ -26,6 +30,10 @@ def suites(target: str) -> dict:
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),
         "policies": lambda: policies.run(target),
+        "program": lambda: program.run(target),
+        "programs": lambda: programs.run(target),
+        "page": lambda: page.run(target),
+        "fixtures": lambda: fixtures.run(target),
         "crt": lambda: crt.run(target),
         "signers": lambda: signers.run(target),
         "moto": lambda: servers.run_moto(target),
