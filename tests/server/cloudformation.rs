@@ -11,110 +11,138 @@ use serde_json::{Map, Value, json};
 
 const ACCOUNT: &str = "123456789012";
 const POOL: &str = "us-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
-const AUTHENTICATED: &str = "arn:aws:iam::123456789012:role/AuthenticatedRole";
-const GUEST: &str = "arn:aws:iam::123456789012:role/GuestRole";
 
 fn template() -> Value {
     serde_saphyr::from_str(include_str!("../../examples/cloudformation/identity-pool.yaml")).unwrap()
 }
 
-/// Where a stack is made.
+/// Where the template is deployed.
 #[derive(Clone, Copy)]
-struct Stack {
-    partition: &'static str,
+struct Place {
     region: &'static str,
-    url_suffix: &'static str,
-    guests: bool,
+    partition: &'static str,
+    suffix: &'static str,
+    pool: &'static str,
 }
 
-const COMMERCIAL: Stack = Stack {
-    partition: "aws",
+const VIRGINIA: Place = Place {
     region: "us-east-1",
-    url_suffix: "amazonaws.com",
-    guests: true,
+    partition: "aws",
+    suffix: "amazonaws.com",
+    pool: POOL,
 };
 
-impl Stack {
-    /// A part of the template as CloudFormation would make it. What is left out is nothing.
-    fn made(&self, value: &Value) -> Option<Value> {
+const PLACES: [Place; 4] = [
+    VIRGINIA,
+    Place {
+        region: "us-gov-west-1",
+        partition: "aws-us-gov",
+        suffix: "amazonaws.com",
+        pool: "us-gov-west-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d",
+    },
+    Place {
+        region: "us-gov-east-1",
+        partition: "aws-us-gov",
+        suffix: "amazonaws.com",
+        pool: "us-gov-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d",
+    },
+    Place {
+        region: "cn-north-1",
+        partition: "aws-cn",
+        suffix: "amazonaws.com.cn",
+        pool: "cn-north-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d",
+    },
+];
+
+impl Place {
+    /// A part of the template as CloudFormation would make it here, guests allowed.
+    fn made(&self, value: &Value) -> Value {
         let intrinsic = value
             .as_object()
             .filter(|object| object.len() == 1)
             .and_then(|object| object.iter().next());
-        Some(match (intrinsic, value) {
-            (Some((name, argument)), _) if name == "Ref" => match argument.as_str().unwrap() {
-                "AWS::NoValue" => return None,
-                name => self.reference(name).into(),
-            },
-            (Some((name, argument)), _) if name == "Fn::Sub" => match argument {
-                Value::String(text) => self.substituted(text, &Map::new()).into(),
-                list => {
-                    let names = self.made(&list[1]).unwrap();
-                    self.substituted(list[0].as_str().unwrap(), names.as_object().unwrap())
-                        .into()
+        if let Some((name, argument)) = intrinsic {
+            match (name.as_str(), argument) {
+                ("Ref", Value::String(name)) => return self.reference(name).into(),
+                ("Fn::Sub", Value::String(text)) => return self.substituted(text, &Map::new()).into(),
+                ("Fn::Sub", Value::Array(both)) => {
+                    let more = self.made(&both[1]);
+                    return self
+                        .substituted(both[0].as_str().unwrap(), more.as_object().unwrap())
+                        .into();
                 }
-            },
-            (Some((name, argument)), _) if name == "Fn::If" => {
-                let holds = self.condition(argument[0].as_str().unwrap());
-                return self.made(&argument[if holds { 1 } else { 2 }]);
+                ("Fn::If", Value::Array(branches)) => {
+                    let holds = self.holds(branches[0].as_str().unwrap());
+                    return self.made(&branches[if holds { 1 } else { 2 }]);
+                }
+                ("Fn::Join", Value::Array(both)) => {
+                    let parts = self.made(&both[1]);
+                    let parts: Vec<_> = parts
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|part| part.as_str().unwrap())
+                        .collect();
+                    return parts.join(both[0].as_str().unwrap()).into();
+                }
+                ("Fn::GetAtt", Value::Array(parts)) => {
+                    let parts: Vec<_> = parts.iter().map(|part| part.as_str().unwrap()).collect();
+                    return self.reference(&parts.join(".")).into();
+                }
+                _ => {}
             }
-            (Some((name, argument)), _) if name == "Fn::Join" => {
-                let parts = self.made(&argument[1]).unwrap();
-                let parts: Vec<_> = parts
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|part| part.as_str().unwrap())
-                    .collect();
-                parts.join(argument[0].as_str().unwrap()).into()
-            }
-            (Some((name, argument)), _) if name == "Fn::GetAtt" => {
-                let parts = argument.as_array().unwrap().iter().map(|part| part.as_str().unwrap());
-                self.reference(&parts.collect::<Vec<_>>().join(".")).into()
-            }
-            (_, Value::Object(members)) => {
-                let members = members
-                    .iter()
-                    .filter_map(|(name, value)| Some((name.clone(), self.made(value)?)));
+        }
+        match value {
+            Value::Object(members) => {
+                let members = members.iter().map(|(name, value)| (name.clone(), self.made(value)));
                 Value::Object(members.collect::<Map<_, _>>())
             }
-            (_, Value::Array(items)) => items.iter().filter_map(|item| self.made(item)).collect(),
-            (_, other) => other.clone(),
-        })
+            Value::Array(items) => items.iter().map(|item| self.made(item)).collect(),
+            other => other.clone(),
+        }
     }
 
-    fn condition(&self, name: &str) -> bool {
-        let condition = &template()["Conditions"][name]["Fn::Equals"];
-        let sides = self.made(condition).unwrap();
-        sides[0] == sides[1]
+    fn holds(&self, condition: &str) -> bool {
+        match condition {
+            "GuestsAllowed" => true,
+            "SharedIssuer" => self.partition == "aws",
+            "GovCloudWest" => self.region == "us-gov-west-1",
+            other => panic!("the template has a condition {other}"),
+        }
     }
 
     fn reference(&self, name: &str) -> String {
         match name {
             "AWS::Partition" => self.partition.to_owned(),
             "AWS::Region" => self.region.to_owned(),
-            "AWS::URLSuffix" => self.url_suffix.to_owned(),
+            "AWS::URLSuffix" => self.suffix.to_owned(),
             "AWS::AccountId" => ACCOUNT.to_owned(),
-            "IdentityPool" => POOL.replace("us-east-1", self.region),
+            "IdentityPool" => self.pool.to_owned(),
             "DeveloperProviderName" => "login.mycompany.myapp".to_owned(),
-            "AllowGuests" => self.guests.to_string(),
-            "AuthenticatedRole.Arn" => AUTHENTICATED.replace("arn:aws:", &format!("arn:{}:", self.partition)),
-            "GuestRole.Arn" => GUEST.replace("arn:aws:", &format!("arn:{}:", self.partition)),
+            "AllowGuests" => "true".to_owned(),
+            "AuthenticatedRole.Arn" => self.role("AuthenticatedRole"),
+            "GuestRole.Arn" => self.role("GuestRole"),
             "Data.Arn" => format!("arn:{}:s3:::data", self.partition),
             other => panic!("the template refers to {other}"),
         }
     }
 
+    fn role(&self, name: &str) -> String {
+        format!("arn:{}:iam::{ACCOUNT}:role/{name}", self.partition)
+    }
+
     /// `${Name}` is the template's, `${!name}` is IAM's.
-    fn substituted(&self, text: &str, names: &Map<String, Value>) -> String {
+    fn substituted(&self, text: &str, more: &Map<String, Value>) -> String {
         let mut parts = text.split("${");
         let first = parts.next().unwrap().to_owned();
         parts.fold(first, |made, part| {
             let (name, rest) = part.split_once('}').unwrap();
-            match (name.strip_prefix('!'), names.get(name)) {
-                (Some(variable), _) => format!("{made}${{{variable}}}{rest}"),
-                (None, Some(value)) => format!("{made}{}{rest}", value.as_str().unwrap()),
-                (None, None) => format!("{made}{}{rest}", self.reference(name)),
+            match name.strip_prefix('!') {
+                Some(variable) => format!("{made}${{{variable}}}{rest}"),
+                None => {
+                    let given = more.get(name).map(|value| value.as_str().unwrap().to_owned());
+                    format!("{made}{}{rest}", given.unwrap_or_else(|| self.reference(name)))
+                }
             }
         })
     }
@@ -122,38 +150,44 @@ impl Stack {
     fn resource(&self, name: &str) -> Value {
         let resource = &template()["Resources"][name]["Properties"];
         assert!(resource.is_object(), "{name}");
-        self.made(resource).unwrap()
+        self.made(resource)
     }
 
     /// The trust policy of a role, which the template has as text.
     fn trust(&self, role: &str) -> Value {
-        serde_json::from_str(self.resource(role)["AssumeRolePolicyDocument"].as_str().unwrap()).unwrap()
+        let document = self.resource(role)["AssumeRolePolicyDocument"].clone();
+        serde_json::from_str(document.as_str().unwrap()).unwrap()
+    }
+
+    async fn pool(&self, authenticated_trust: &Value) -> LocalIdentityPool {
+        let properties = self.resource("IdentityPool");
+        let roles = self.resource("Roles");
+        assert_eq!(roles["IdentityPoolId"], self.pool);
+        let arn = |name: &str| roles["Roles"][name].as_str().unwrap().to_owned();
+        let role = |name: &str, trust: &Value| LocalRole::new(self.role(name), &trust.to_string()).unwrap();
+        LocalIdentityPool::builder()
+            .region(self.region)
+            .identity_pool_id(self.pool)
+            .account_id(ACCOUNT)
+            .developer_provider(properties["DeveloperProviderName"].as_str().unwrap())
+            .allow_guests(properties["AllowUnauthenticatedIdentities"] == "true")
+            .allow_classic_flow(properties["AllowClassicFlow"].as_bool().unwrap())
+            .role(role("AuthenticatedRole", authenticated_trust))
+            .role(role("GuestRole", &self.trust("GuestRole")))
+            .authenticated_role(arn("authenticated"))
+            .unauthenticated_role(arn("unauthenticated"))
+            .start()
+            .await
+            .unwrap()
     }
 }
 
 fn resource(name: &str) -> Value {
-    COMMERCIAL.resource(name)
+    VIRGINIA.resource(name)
 }
 
 async fn pool(authenticated_trust: &Value) -> LocalIdentityPool {
-    let properties = resource("IdentityPool");
-    let roles = resource("Roles");
-    assert_eq!(roles["IdentityPoolId"], POOL);
-    let guest_trust = COMMERCIAL.trust("GuestRole");
-    let arn = |name: &str| roles["Roles"][name].as_str().unwrap().to_owned();
-    LocalIdentityPool::builder()
-        .identity_pool_id(POOL)
-        .account_id(ACCOUNT)
-        .developer_provider(properties["DeveloperProviderName"].as_str().unwrap())
-        .allow_guests(properties["AllowUnauthenticatedIdentities"] == "true")
-        .allow_classic_flow(properties["AllowClassicFlow"].as_bool().unwrap())
-        .role(LocalRole::new(AUTHENTICATED, &authenticated_trust.to_string()).unwrap())
-        .role(LocalRole::new(GUEST, &guest_trust.to_string()).unwrap())
-        .authenticated_role(arn("authenticated"))
-        .unauthenticated_role(arn("unauthenticated"))
-        .start()
-        .await
-        .unwrap()
+    VIRGINIA.pool(authenticated_trust).await
 }
 
 fn vendor(pool: &LocalIdentityPool) -> TokenVendor {
@@ -182,7 +216,7 @@ async fn guest_gets_credentials(pool: &LocalIdentityPool) -> bool {
     let client = Client::new(&pool.client_config());
     let guest = client
         .get_id()
-        .identity_pool_id(POOL)
+        .identity_pool_id(pool.identity_pool_id())
         .send()
         .await
         .unwrap()
@@ -197,7 +231,7 @@ async fn guest_gets_credentials(pool: &LocalIdentityPool) -> bool {
 }
 
 fn trust() -> Value {
-    COMMERCIAL.trust("AuthenticatedRole")
+    VIRGINIA.trust("AuthenticatedRole")
 }
 
 #[tokio::test]
@@ -218,10 +252,21 @@ async fn the_policies_are_what_the_code_needs() {
 }
 
 #[tokio::test]
-async fn the_roles_let_in_signed_in_users_with_tags_and_guests() {
-    let pool = pool(&trust()).await;
-    assert!(exchanges_with_tags(&pool).await);
-    assert!(guest_gets_credentials(&pool).await);
+async fn the_roles_let_in_signed_in_users_with_tags_and_guests_in_every_partition() {
+    for place in PLACES {
+        let pool = place.pool(&place.trust("AuthenticatedRole")).await;
+        assert!(exchanges_with_tags(&pool).await, "{}", place.region);
+        assert!(guest_gets_credentials(&pool).await, "{}", place.region);
+    }
+}
+
+#[tokio::test]
+async fn the_template_trusts_whom_the_crate_names() {
+    for place in PLACES {
+        let id = IdentityPoolId::new(place.pool).unwrap();
+        let trust = place.trust("AuthenticatedRole");
+        assert_eq!(trust["Statement"][0]["Principal"]["Federated"], id.trust_principal());
+    }
 }
 
 #[tokio::test]
@@ -259,82 +304,9 @@ fn users_keep_to_their_own_data_and_their_tenants() {
         ]
     );
     assert!(resource("GuestRole").get("Policies").is_none());
-}
-
-#[tokio::test]
-async fn in_every_partition_the_roles_trust_its_issuer_and_policies_name_its_arns() {
-    for (partition, region, url_suffix, issuer) in [
-        ("aws", "eu-central-1", "amazonaws.com", "cognito-identity.amazonaws.com"),
-        (
-            "aws-cn",
-            "cn-north-1",
-            "amazonaws.com.cn",
-            "cognito-identity.cn-north-1.amazonaws.com.cn",
-        ),
-        (
-            "aws-us-gov",
-            "us-gov-west-1",
-            "amazonaws.com",
-            "cognito-identity-us-gov.amazonaws.com",
-        ),
-        (
-            "aws-us-gov",
-            "us-gov-east-1",
-            "amazonaws.com",
-            "cognito-identity.us-gov-east-1.amazonaws.com",
-        ),
-        (
-            "aws-eusc",
-            "eusc-de-east-1",
-            "amazonaws.eu",
-            "cognito-identity.eusc-de-east-1.amazonaws.eu",
-        ),
-    ] {
-        let stack = Stack {
-            partition,
-            region,
-            url_suffix,
-            guests: true,
-        };
-        let pool_id = IdentityPoolId::new(stack.reference("IdentityPool")).unwrap();
-        assert_eq!(
-            pool_id.trust_principal(),
-            issuer,
-            "{region}: and the crate says the same"
-        );
-        for (role, amr) in [("AuthenticatedRole", "authenticated"), ("GuestRole", "unauthenticated")] {
-            let statement = &stack.trust(role)["Statement"][0];
-            assert_eq!(statement["Principal"]["Federated"], issuer, "{region}");
-            let condition = &statement["Condition"];
-            assert_eq!(condition["StringEquals"][format!("{issuer}:aud")], pool_id.as_str());
-            assert_eq!(condition["ForAnyValue:StringLike"][format!("{issuer}:amr")], amr);
-        }
-        let own = stack.resource("AuthenticatedRole");
-        assert_eq!(
-            own["Policies"][0]["PolicyDocument"]["Statement"][0]["Resource"],
-            format!("arn:{partition}:s3:::data/users/${{{issuer}:sub}}/*")
-        );
-        let vendor = TokenVendor::builder(&pool_id, "login.mycompany.myapp")
-            .configure(&LocalIdentityPool::builder().start().await.unwrap().backend_config())
-            .guest_claims(GuestClaims::hmac_sha256("0123456789abcdef0123456789abcdef").unwrap())
-            .account_id(ACCOUNT)
-            .build()
-            .unwrap();
-        let required: Value = serde_json::from_str(&vendor.required_iam_policy()).unwrap();
-        assert_eq!(stack.resource("VendPolicy")["PolicyDocument"], required, "{region}");
-    }
-}
-
-#[test]
-fn without_guests_the_backend_may_not_look_into_identities() {
-    let stack = Stack {
-        guests: false,
-        ..COMMERCIAL
-    };
-    let policy = stack.resource("VendPolicy")["PolicyDocument"].to_string();
-    assert!(
-        !policy.contains("DescribeIdentity\"") && !policy.contains("Lookup"),
-        "{policy}"
+    let west = &PLACES[1].resource("AuthenticatedRole")["Policies"][0]["PolicyDocument"]["Statement"][0]["Resource"];
+    assert_eq!(
+        west,
+        "arn:aws-us-gov:s3:::data/users/${cognito-identity-us-gov.amazonaws.com:sub}/*"
     );
-    assert!(stack.resource("Roles")["Roles"].get("unauthenticated").is_none());
 }
