@@ -115,8 +115,8 @@ pub use self::session::Session;
 ///
 /// # Identity caches
 ///
-/// An SDK client keeps credentials in an identity cache of its own until they expire, and would go on signing as a user who has
-/// signed out. [`sdk_config`](Self::sdk_config) installs one that is told. Where the configuration is built by aws-config's loader:
+/// An SDK client keeps credentials in an identity cache of its own until they expire, and cannot be told that their user has signed
+/// out. [`sdk_config`](Self::sdk_config) installs one that is told. Where the configuration is built by aws-config's loader:
 ///
 /// ```no_run
 /// # use cognito_identity_pool::CognitoCredentialsProvider;
@@ -128,6 +128,9 @@ pub use self::session::Session;
 ///     .await;
 /// # }
 /// ```
+///
+/// Under any other cache a client follows a switch or a sign-out within a lease of 60 seconds, see
+/// [`lease`](CognitoCredentialsProviderBuilder::lease).
 #[derive(Clone)]
 pub struct CognitoCredentialsProvider {
     current: Arc<CurrentSession>,
@@ -381,15 +384,62 @@ impl CognitoCredentialsProvider {
     }
 
     /// `base` with this provider's credentials, and the identity cache that is told of every switch. An operation is signed by
-    /// whoever is signed in when it starts, to its last retry.
+    /// whoever is signed in when it starts, to its last retry; one that cannot go on so fails with
+    /// [`ErrorKind::SessionEnded`](crate::ErrorKind::SessionEnded).
+    ///
+    /// # Other credentials on this configuration
+    ///
+    /// The cache answers for other credentials providers, too, if a client has one in the place of ours:
+    ///
+    /// | | |
+    /// |---|---|
+    /// | one that asks ours: a role that is assumed with our credentials, a chain, a wrapper | what it answers belongs to the session that it asked: it is cached for that session, and ends with it |
+    /// | one that asks ours in a task of its own | the same for our credentials as they are. What it derives from them is cached for the session, and an operation whose retry would be signed with another access key after a switch fails |
+    /// | one that has nothing to do with ours: the machine's own role, a bearer token | it goes on working after a sign-out; it is cached as by the SDK, until the login changes |
+    /// | a provider of other users, with sessions of its own | its operations keep to its sessions |
+    ///
+    /// Operations on an S3 directory bucket, which S3 signs with a session of the bucket, keep to the user's session, too.
+    ///
+    /// # What it cannot know
+    ///
+    /// - A wrapper that itself keeps what it has *derived*, such as the credentials of an assumed role, across a switch: what comes from
+    ///   such a store does not tell whose it is. Let the cache do the keeping. (Our credentials as they are it does recognise.)
+    /// - In a client that is bound to a session, what a wrapper derives in a task of its own from the *provider*: give it the session.
+    /// - An operation that has credentials or an identity cache of its own, by `config_override`: the lease covers it.
+    ///
+    /// Under the SDK's cache, with a lease that is over in the middle of an operation, a retry may be signed by the next user:
+    /// [`rejection_interceptor`](Self::rejection_interceptor) stops it.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::CognitoCredentialsProvider;
+    /// # async fn example(provider: CognitoCredentialsProvider, base: aws_config::SdkConfig) {
+    /// let config = provider.sdk_config(&base);
+    /// let reports = aws_config::sts::AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/reports")
+    ///     .configure(&config)
+    ///     .build()
+    ///     .await;
+    /// let on_role = aws_sdk_sts::config::Builder::from(&config).credentials_provider(reports).build();
+    /// let client = aws_sdk_sts::Client::from_conf(on_role); // the role, as assumed by whoever is signed in
+    /// # }
+    /// ```
     pub fn sdk_config(&self, base: &SdkConfig) -> SdkConfig {
         identity_cache::config(base, self.served())
     }
 
     /// The identity cache of [`sdk_config`](Self::sdk_config), for a configuration that is built elsewhere.
     ///
-    /// Our provider arrives there in a wrapper that cannot be recognised by it, so it is asked for each attempt: right, but a few
-    /// hundred nanoseconds slower. A provider on top of ours (assuming a role with our credentials) keeps being cached.
+    /// Our provider arrives there in a wrapper, so the cache asks it about once a second whether its credentials are still the
+    /// session's own. All else is as for [`sdk_config`](Self::sdk_config).
+    ///
+    /// ```
+    /// # use cognito_identity_pool::CognitoCredentialsProvider;
+    /// # fn example(provider: CognitoCredentialsProvider, base: aws_config::SdkConfig) {
+    /// let config = aws_sdk_sts::config::Builder::from(&base)
+    ///     .credentials_provider(provider.clone())
+    ///     .identity_cache(provider.identity_cache())
+    ///     .build();
+    /// # }
+    /// ```
     pub fn identity_cache(&self) -> SharedIdentityCache {
         identity_cache::identity_cache(self.served())
     }

@@ -216,6 +216,7 @@ impl PinsBeside {
     }
 
     pub(super) fn put(&self, config: &ConfigBag, pin: &OperationPin) {
+        self.begin();
         let bag = std::ptr::from_ref(config).addr();
         let mut by_bag = self.by_bag();
         if by_bag.len() >= MAX_BESIDE {

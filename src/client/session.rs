@@ -21,8 +21,8 @@ use crate::token::OpenIdToken;
 /// One login, from the moment it took force until another takes its place: a handle that never serves anybody else.
 ///
 /// What is signed with it is signed as this user, or fails with [`ErrorKind::SessionEnded`](crate::ErrorKind::SessionEnded) once the login has changed, provided
-/// that the identity cache is ours ([`sdk_config`](Self::sdk_config) sees to that) or `no_cache`. The SDK's default cache does
-/// not ask again before the credentials expire, and would sign as this user after the end.
+/// that the identity cache is ours ([`sdk_config`](Self::sdk_config) sees to that) or `no_cache`. Under the SDK's
+/// default cache a client learns of the end within a [lease](crate::client::CognitoCredentialsProviderBuilder::lease).
 ///
 /// Cheap to clone. Made by [`CognitoCredentialsProvider::switch_to`](crate::CognitoCredentialsProvider::switch_to).
 ///

@@ -45,7 +45,7 @@ struct Shared {
     /// The access keys that it gave out -> for whom.
     derived: Mutex<HashMap<String, String>>,
     orders: Mutex<VecDeque<Order>>,
-    /// Every n-th request fails, unless it asks for credentials. 0: none does.
+    /// Every n-th request fails. 0: none does.
     fails_each: AtomicUsize,
 }
 
@@ -153,6 +153,10 @@ async fn answer(
         });
         seen.len()
     };
+    let each = shared.fails_each.load(Ordering::SeqCst);
+    if each > 0 && count % each == 0 {
+        return (StatusCode::SERVICE_UNAVAILABLE, String::new());
+    }
     if matches!(operation, "AssumeRole" | "CreateSession") {
         let key = format!("ASIADERIVED{count:09}");
         shared.derived.lock().unwrap().insert(key.clone(), role_of(&by));
@@ -171,10 +175,6 @@ async fn answer(
     if let Some(Order { first, status, body }) = order {
         first.await;
         return (status, body);
-    }
-    let each = shared.fails_each.load(Ordering::SeqCst);
-    if each > 0 && count % each == 0 {
-        return (StatusCode::SERVICE_UNAVAILABLE, String::new());
     }
     let answer = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:sts::123456789012:assumed-role/r/s</Arn>\
                   <UserId>u</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";

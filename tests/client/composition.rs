@@ -84,7 +84,7 @@ async fn call(client: &aws_sdk_sts::Client) -> Result<(), cognito_identity_pool:
 }
 
 /// A role that is assumed with the credentials of a configuration, by aws-config's own provider.
-async fn assumed_on(config: &SdkConfig) -> AssumeRoleProvider {
+pub(crate) async fn assumed_on(config: &SdkConfig) -> AssumeRoleProvider {
     AssumeRoleProvider::builder(ROLE)
         .session_name("test")
         .configure(config)
@@ -188,7 +188,7 @@ async fn a_chain_is_the_users_who_is_signed_in_and_ends_with_the_sign_out() {
 type Answer = Box<dyn Fn(usize) -> future::ProvideCredentials<'static> + Send + Sync>;
 
 /// A credentials provider of the app's own.
-struct Wrapper {
+pub(crate) struct Wrapper {
     answer: Answer,
     asked: Arc<AtomicUsize>,
 }
@@ -247,7 +247,7 @@ async fn a_wrapper_that_answered_somebody_elses_credentials_once_is_judged_anew(
 }
 
 /// Waits after it has asked ours, as for a lock or a metric.
-fn waits_afterwards(ours: &CognitoCredentialsProvider) -> Wrapper {
+pub(crate) fn waits_afterwards(ours: &CognitoCredentialsProvider) -> Wrapper {
     let ours = ours.clone();
     wrapper(move |_| {
         let ours = ours.clone();
@@ -260,7 +260,7 @@ fn waits_afterwards(ours: &CognitoCredentialsProvider) -> Wrapper {
 }
 
 /// Asks ours in a task of its own, where nobody can listen.
-fn in_a_task(ours: &CognitoCredentialsProvider) -> Wrapper {
+pub(crate) fn in_a_task(ours: &CognitoCredentialsProvider) -> Wrapper {
     let ours = ours.clone();
     wrapper(move |_| {
         let ours = ours.clone();
@@ -601,4 +601,28 @@ async fn a_role_is_assumed_anew_when_the_users_credentials_are_refused() {
     call(&client).await.unwrap();
     assert_eq!(scene.service.signers("AssumeRole"), [alice.clone(), alice]);
     assert_eq!(scene.stage.cognito_calls().1, 2);
+}
+
+#[tokio::test]
+async fn a_login_that_the_app_decides_for_another_user_is_that_users_through_a_wrapper() {
+    let scene = Scene::new().await;
+    let user = Arc::new(Mutex::new("alice"));
+    let (backends, decides) = (
+        ["alice", "bob"].map(|user| scene.stage.backend(user)),
+        Arc::clone(&user),
+    );
+    scene.provider.switch_to(Login::decided_by(move || {
+        let user = *decides.lock().unwrap();
+        let backend = backends.iter().find(|backend| backend.user == user).unwrap();
+        Login::developer(Arc::clone(backend)).subject(user)
+    }));
+    let client = scene.with(waits_afterwards(&scene.provider));
+    call(&client).await.unwrap();
+    let alice = scene.provider.identity_id().await.unwrap();
+    *user.lock().unwrap() = "bob";
+    scene.provider.clear_credentials();
+    call(&client).await.unwrap();
+    let bob = scene.provider.identity_id().await.unwrap();
+    assert_ne!(alice, bob);
+    assert_eq!(scene.service.calls(), [alice.as_str(), bob.as_str()]);
 }

@@ -19,6 +19,7 @@ mod deciding;
 mod events;
 mod faults;
 mod identity_and_token;
+mod identity_cache;
 mod interleavings;
 mod knowing;
 mod lease;

@@ -12,3 +12,4 @@ mod stage;
 
 mod backends;
 mod programs;
+mod signers;

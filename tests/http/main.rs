@@ -10,4 +10,5 @@
 mod stage;
 
 mod http_backend;
+mod printed_reasons;
 mod refresh_token;

@@ -6,10 +6,15 @@ import sys
 
 import credentials
 import crt
+import fixtures
 import harness
 import operations
+import page
+import program
+import programs
 import refusals
 import servers
+import signers
 import stores
 import walkthrough
 from harness import Stage
@@ -23,7 +28,12 @@ def suites(target: str) -> dict:
         "operations": lambda: operations.run(stage()),
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),
+        "program": lambda: program.run(target),
+        "programs": lambda: programs.run(target),
+        "page": lambda: page.run(target),
+        "fixtures": lambda: fixtures.run(target),
         "crt": lambda: crt.run(target),
+        "signers": lambda: signers.run(target),
         "moto": lambda: servers.run_moto(target),
         "stores": lambda: stores.run(target),
         "ministack": lambda: servers.run_ministack(target, stage()),

@@ -145,7 +145,7 @@ async fn a_directory_bucket_on_a_role_or_a_bound_session_has_one_signer() {
 #[derive(Debug)]
 struct Adapter<P>(P);
 
-impl<P: ProvideCredentials + 'static> ProvideCredential for Adapter<P> {
+impl<P: ProvideCredentials + Unpin + 'static> ProvideCredential for Adapter<P> {
     type Credential = Credential;
 
     async fn provide_credential(&self, _: &Context) -> reqsign_core::Result<Option<Credential>> {
@@ -180,12 +180,13 @@ impl<P: ProvideCredentials + 'static> CredentialProvider for Adapter<P> {
     }
 }
 
-fn opendal(scene: &Scene, credentials: impl ProvideCredentials + 'static) -> opendal::Operator {
+fn opendal(scene: &Scene, credentials: impl ProvideCredentials + Unpin + 'static) -> opendal::Operator {
     let service = S3::default()
         .bucket("photos")
         .region("us-east-1")
         .endpoint(&scene.service.url)
         .credential_provider_chain(ProvideCredentialChain::new().push(Adapter(credentials)));
+    opendal::install_default();
     opendal::Operator::new(service).unwrap()
 }
 
