@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod diagnosis;
 mod directory;
+mod error;
 mod faults;
 mod hosts;
 mod http;
@@ -41,8 +42,9 @@ mod throttle;
 mod tokens;
 mod wire;
 
-pub use builder::{LocalIdentityPoolBuilder, LocalPoolError};
+pub use builder::LocalIdentityPoolBuilder;
 pub use clock::LocalClock;
+pub use error::LocalPoolError;
 pub use faults::{LocalFault, LocalFaults, RefusedError};
 pub use issuers::{LocalIssuer, LocalToken, TrustedIssuer};
 pub use pool::LocalIdentityPool;

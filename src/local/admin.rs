@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::builder::LocalPoolError;
+use super::error::LocalPoolError;
 use super::pool_service::PoolService;
 use super::snapshot::{KeptIdentity, Snapshot};
 use super::wire;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -15,6 +14,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::clock::PoolClock;
+use super::error::LocalPoolError;
 use super::faults::LocalFaults;
 use super::hosts::Hosts;
 use super::http::Server;
@@ -34,24 +34,6 @@ use super::{model, pools_file, shapes};
 
 /// The life of credentials of the enhanced flow.
 const CREDENTIALS_SECONDS: i64 = 3600;
-
-/// Why a local pool did not start, or did not answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LocalPoolError {
-    /// A setting that Cognito would refuse.
-    #[error("the local identity pool cannot have this setting: {0}")]
-    Setting(String),
-    /// The port is taken, or the system allows no server.
-    #[error("the local identity pool cannot listen on its host and port")]
-    Listen(#[source] io::Error),
-    /// The system has no randomness, or refuses the key.
-    #[error("the local identity pool has no key to sign with")]
-    Key,
-    /// A fault that was asked for cut the connection; see [`LocalIdentityPool::respond`].
-    #[error("the connection was cut by a fault")]
-    Cut,
-}
 
 /// Builds a [`LocalIdentityPool`].
 #[must_use]

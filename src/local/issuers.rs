@@ -11,8 +11,8 @@ use base64_simd::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::builder::LocalPoolError;
 use super::clock::seconds;
+use super::error::LocalPoolError;
 use super::pools::{bare_issuer, same_provider};
 use super::tokens::{Algorithm, Jwt, KeyRing, PublishedKeys};
 

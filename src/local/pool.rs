@@ -16,8 +16,9 @@ use bytes::Bytes;
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
-use super::builder::{LocalIdentityPoolBuilder, LocalPoolError};
+use super::builder::LocalIdentityPoolBuilder;
 use super::client::InProcess;
+use super::error::LocalPoolError;
 use super::faults::LocalFaults;
 use super::http::Server;
 use super::issuers::{AmrForm, LocalIssuer, TrustedIssuer};

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::builder::LocalPoolError;
 use super::clock::{PoolClock, seconds};
+use super::error::LocalPoolError;
 use super::faults::LocalFaults;
 use super::issuers::{AmrForm, Issuers, LocalIssuer};
 use super::partitions::Partition;

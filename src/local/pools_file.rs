@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::builder::LocalPoolError;
+use super::error::LocalPoolError;
 use super::pools::{Pool, PoolSettings, RoleMapping, TagMap};
 use super::roles::{LocalRole, TrustPolicyError};
 use super::rules::{Refusal, Rule};

@@ -6,8 +6,8 @@ use std::sync::PoisonError;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
-use super::builder::LocalPoolError;
 use super::directory::{Identity, Life, Link};
+use super::error::LocalPoolError;
 use super::issuers::{AmrForm, LocalIssuer};
 use super::pool_service::PoolService;
 use super::pools::{Pool, PoolSettings, RoleMapping, State, TagMap};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::builder::LocalPoolError;
+use super::error::LocalPoolError;
 use super::pool_service::PoolService;
 use super::snapshot::Snapshot;
 

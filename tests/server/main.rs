@@ -13,5 +13,6 @@ mod admin;
 mod attacks;
 mod audit;
 mod cloudformation;
+mod denied;
 mod vending;
 mod verifier;
