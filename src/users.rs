@@ -155,10 +155,12 @@ impl UserCredentials {
     pub async fn close(&self) {
         let shared = &self.inner.shared;
         shared.closing.close();
-        for session in self.inner.table.end_all() {
+        let (sessions, credentials) = self.inner.table.end_all();
+        for session in sessions {
             session.close(closed_error());
         }
         shared.closing.drained().await;
+        drop(credentials);
     }
 
     /// What has happened so far, and how many users are kept.
