@@ -8,6 +8,7 @@ import credentials
 import crt
 import harness
 import operations
+import refresh_tokens
 import refusals
 import servers
 import signers
@@ -26,6 +27,7 @@ def suites(target: str) -> dict:
         "refusals": lambda: refusals.run(stage()),
         "crt": lambda: crt.run(target),
         "signers": lambda: signers.run(target),
+        "refresh_tokens": lambda: refresh_tokens.run(target),
         "moto": lambda: servers.run_moto(target),
         "stores": lambda: stores.run(target),
         "ministack": lambda: servers.run_ministack(target, stage()),
