@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 pub use self::answer::BackendAnswer;
-use self::answer::Received;
+use self::answer::{Read, Received};
 pub use self::builder::HttpBackendBuilder;
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, IdentityRequest, RefreshRequest};
 use crate::error::{BackendError, BackendErrorKind, CauseKind, public_text};
@@ -110,7 +110,6 @@ pub enum BearerReason {
 
 /// An async closure of the app's.
 type Ask<T> = Arc<dyn Fn(BearerReason) -> BoxFuture<'static, Result<T, BackendError>> + Send + Sync>;
-type Read = dyn Fn(&BackendAnswer<'_>) -> Result<DeveloperIdentity, BackendError> + Send + Sync;
 
 #[derive(Clone)]
 enum Bearer {

@@ -11,7 +11,6 @@ use http::Method;
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
-use super::Read;
 use crate::developer::DeveloperIdentity;
 use crate::developer::answer::{NoIdentity, read};
 use crate::error::{BackendError, BackendErrorKind, CauseKind};
@@ -19,6 +18,9 @@ use crate::service::http::{Cut, body};
 
 /// An answer is no longer than this. A token has 50,000 characters at most.
 const LONGEST: usize = 64 * 1024;
+
+/// The app's own way to read an answer.
+pub(super) type Read = dyn Fn(&BackendAnswer<'_>) -> Result<DeveloperIdentity, BackendError> + Send + Sync;
 
 /// A backend's answer, as the closure of [`read_answer`](super::HttpBackendBuilder::read_answer) sees it.
 ///

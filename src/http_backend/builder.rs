@@ -11,7 +11,8 @@ use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST
 use http::{HeaderName, HeaderValue, Method, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Ask, BackendAnswer, Bearer, BearerReason, Endpoint, HttpBackend, Read};
+use super::answer::{BackendAnswer, Read};
+use super::{Ask, Bearer, BearerReason, Endpoint, HttpBackend};
 use crate::developer::DeveloperIdentity;
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::service::http::{Http, is_private};
