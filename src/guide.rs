@@ -9,6 +9,7 @@
 //! | know what happens while something is down | [`refresh_and_outages`] |
 //! | run many instances of a backend | [`fleet`] |
 //! | test without an AWS account | [`testing`] |
+//! | run a pool on my machine, for any language | [`local_pool`] |
 //! | come from another SDK | [`migration`] |
 //! | find out why a sign-in is refused | [`troubleshooting`] |
 //! | judge what is protected | [`security`] |
@@ -36,6 +37,9 @@ pub mod fleet {}
 
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("../docs/local_pool.md")]
+pub mod local_pool {}
 
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}

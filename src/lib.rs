@@ -31,6 +31,8 @@ pub mod http_backend;
 #[cfg(feature = "local")]
 #[cfg_attr(docsrs, doc(cfg(feature = "local")))]
 pub mod local;
+#[cfg(feature = "local")]
+mod local_login;
 #[cfg(feature = "refresh-token")]
 #[cfg_attr(docsrs, doc(cfg(feature = "refresh-token")))]
 pub mod refresh_token;

@@ -4,17 +4,22 @@
 //! misunderstanding in one is not repeated, and hidden, in the other.
 
 mod admin;
+mod advice;
 mod answer;
 mod builder;
 mod client;
 mod clock;
+mod diagnosis;
 mod directory;
+mod error;
 mod faults;
+mod hosts;
 mod http;
 mod issuers;
 mod logins;
 mod model;
 mod operations;
+mod page;
 mod partitions;
 mod policy;
 mod pool;
@@ -30,15 +35,18 @@ mod session_tags;
 mod sessions;
 mod shapes;
 mod sigv4;
+mod snapshot;
+mod state_file;
 mod sts;
 mod throttle;
 mod tokens;
 mod wire;
 
-pub use builder::{LocalIdentityPoolBuilder, LocalPoolError};
+pub use builder::LocalIdentityPoolBuilder;
 pub use clock::LocalClock;
+pub use error::LocalPoolError;
 pub use faults::{LocalFault, LocalFaults, RefusedError};
-pub use issuers::{LocalIssuer, LocalToken};
+pub use issuers::{LocalIssuer, LocalToken, TrustedIssuer};
 pub use pool::LocalIdentityPool;
 pub use record::LocalRequest;
 pub use roles::{LocalRole, TrustPolicyError};

@@ -19,7 +19,7 @@ use crate::service::http::{Cut, body};
 /// An answer is no longer than this. A token has 50,000 characters at most.
 const LONGEST: usize = 64 * 1024;
 
-/// The app's own way to read an answer.
+/// A closure of the app's that reads an answer.
 pub(super) type Read = dyn Fn(&BackendAnswer<'_>) -> Result<DeveloperIdentity, BackendError> + Send + Sync;
 
 /// A backend's answer, as the closure of [`read_answer`](super::HttpBackendBuilder::read_answer) sees it.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+use super::clock::PoolClock;
+use super::error::LocalPoolError;
 use super::faults::LocalFaults;
+use super::hosts::Hosts;
 use super::http::Server;
 use super::issuers::Issuers;
 use super::partitions::Partition;
@@ -22,30 +26,14 @@ use super::pools::{Pool, PoolSettings, State};
 use super::record::{LocalRequest, Records};
 use super::roles::{LocalRole, Roles};
 use super::sessions::{LocalAssumeRole, Mint, Upstream};
+use super::snapshot::Snapshot;
+use super::state_file::{StateFile, StateWriter};
 use super::throttle::Throttle;
 use super::tokens::KeyRing;
 use super::{model, pools_file, shapes};
 
 /// The life of credentials of the enhanced flow.
 const CREDENTIALS_SECONDS: i64 = 3600;
-
-/// Why a local pool did not start, or did not answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LocalPoolError {
-    /// A setting that Cognito would refuse.
-    #[error("the local identity pool cannot have this setting: {0}")]
-    Setting(String),
-    /// The port is taken, or the system allows no server.
-    #[error("the local identity pool cannot listen on 127.0.0.1")]
-    Listen(#[source] io::Error),
-    /// The system has no randomness, or refuses the key.
-    #[error("the local identity pool has no key to sign with")]
-    Key,
-    /// A fault that was asked for cut the connection; see [`LocalIdentityPool::respond`].
-    #[error("the connection was cut by a fault")]
-    Cut,
-}
 
 /// Builds a [`LocalIdentityPool`].
 #[must_use]
@@ -55,7 +43,7 @@ pub struct LocalIdentityPoolBuilder {
     pool_id: Option<String>,
     name: String,
     developer_provider: Option<String>,
-    allow_guests: bool,
+    allow_guests: Option<bool>,
     allow_classic_flow: Option<bool>,
     /// Those that were set; the others are of the pool's account, unless there shall be none.
     roles: BTreeMap<String, String>,
@@ -63,7 +51,11 @@ pub struct LocalIdentityPoolBuilder {
     registered: Roles,
     further: Vec<Pool>,
     options: Options,
+    host: IpAddr,
     port: u16,
+    allowed_hosts: Vec<String>,
+    state_file: Option<PathBuf>,
+    admin_token: Option<String>,
     time: SharedTimeSource,
     developer: Option<(String, SecretString)>,
     issuer_host: Option<String>,
@@ -88,14 +80,18 @@ impl LocalIdentityPoolBuilder {
             pool_id: None,
             name: "local".to_owned(),
             developer_provider: None,
-            allow_guests: false,
+            allow_guests: None,
             allow_classic_flow: None,
             roles: BTreeMap::new(),
             default_roles: true,
             registered: Roles::default(),
             further: Vec::new(),
             options: Options::default(),
+            host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
+            allowed_hosts: Vec::new(),
+            state_file: None,
+            admin_token: None,
             time: SharedTimeSource::default(),
             developer: None,
             issuer_host: None,
@@ -133,7 +129,7 @@ impl LocalIdentityPoolBuilder {
 
     /// Whether the pool has guests. It has none by default.
     pub fn allow_guests(mut self, allow: bool) -> Self {
-        self.allow_guests = allow;
+        self.allow_guests = Some(allow);
         self
     }
 
@@ -207,6 +203,38 @@ impl LocalIdentityPoolBuilder {
         self.registered
             .0
             .extend(roles.into_iter().map(|role| (role.arn.clone(), role)));
+        Ok(self)
+    }
+
+    /// Registers roles from what `aws iam get-role` (or `list-roles`) prints; the trust policy may be an object or text.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use cognito_identity_pool::LocalIdentityPool;
+    /// let builder = LocalIdentityPool::builder().roles_json(
+    ///     r#"{ "Role": {
+    ///       "RoleName": "app",
+    ///       "Arn": "arn:aws:iam::123456789012:role/app",
+    ///       "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{
+    ///         "Effect": "Allow",
+    ///         "Principal": { "Federated": "cognito-identity.amazonaws.com" },
+    ///         "Action": "sts:AssumeRoleWithWebIdentity",
+    ///         "Condition": { "StringEquals": { "cognito-identity.amazonaws.com:aud": "us-east-1:11111111-2222-3333-4444-555555555555" } }
+    ///       }] },
+    ///       "MaxSessionDuration": 3600
+    ///     } }"#,
+    /// )?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError::Setting`] if it is no such output, or a trust policy is none.
+    pub fn roles_json(mut self, text: &str) -> Result<Self, LocalPoolError> {
+        for role in pools_file::read_roles(text)? {
+            self.registered.0.insert(role.arn.clone(), role);
+        }
         Ok(self)
     }
 
@@ -291,6 +319,40 @@ impl LocalIdentityPoolBuilder {
         self
     }
 
+    /// The interface that the server listens on, 127.0.0.1 by default. On another one everybody who reaches this machine
+    /// reaches the pool, and any IP address is taken as its name; it opens nothing but itself.
+    pub fn host(mut self, host: impl Into<IpAddr>) -> Self {
+        self.host = host.into();
+        self
+    }
+
+    /// A further name by which requests may call the server, such as `10.0.2.2` for an Android emulator or a
+    /// container's name; `*.example.test` allows what ends so. Loopback addresses, `localhost`, `*.localhost` and AWS's
+    /// own names are answered always; every other name might be one that a web page pointed at this machine, and is
+    /// answered with status 421.
+    pub fn allow_host(mut self, name: impl Into<String>) -> Self {
+        self.allowed_hosts.push(name.into());
+        self
+    }
+
+    /// Keeps the state in a file: pools, identities, simulated providers and keys survive a restart, so that ids,
+    /// tokens and credentials from before stay good. A file that does not exist is made, for its owner alone (it holds the
+    /// pool's keys); one that does says which id, region and keys the pool has. It is written within 200 ms of a change,
+    /// and when the last handle of the pool is dropped, which waits for the write.
+    ///
+    /// Settings of the builder win over those of the file, except that a developer provider cannot be renamed.
+    /// Registered roles are not kept: register them each time.
+    pub fn state_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_file = Some(path.into());
+        self
+    }
+
+    /// The token of the [admin path](crate::guide::local_pool#the-admin-path), a random one by default.
+    pub fn admin_token(mut self, token: impl Into<String>) -> Self {
+        self.admin_token = Some(token.into());
+        self
+    }
+
     /// The port of the server; 0, the default, takes any free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
@@ -340,54 +402,57 @@ impl LocalIdentityPoolBuilder {
     ///
     /// Nothing is started by a future that was dropped before it was polled; it never waits.
     pub async fn start(self) -> Result<LocalIdentityPool, LocalPoolError> {
-        let pool_id = self
-            .pool_id
-            .clone()
-            .unwrap_or_else(|| format!("{}:{}", self.region, uuid::Uuid::new_v4()));
-        if pool_id.split(':').next() != Some(self.region.as_str()) {
-            return Err(LocalPoolError::Setting(
-                "the pool id does not begin with the region".to_owned(),
-            ));
-        }
-        let settings = PoolSettings {
-            identity_pool_id: pool_id.clone(),
-            identity_pool_name: self.name,
-            allow_unauthenticated_identities: self.allow_guests,
-            allow_classic_flow: self.allow_classic_flow,
-            developer_provider_name: self.developer_provider,
-            ..PoolSettings::default()
-        };
-        let mut state = State::default();
-        settings.check()?;
-        let partition = Partition::of(&self.region);
-        let mut roles = self.roles;
-        if self.default_roles {
-            for kind in ["authenticated", "unauthenticated"] {
-                roles
-                    .entry(kind.to_owned())
-                    .or_insert_with(|| default_role(&partition, &self.account_id, kind));
+        let (file, kept) = match &self.state_file {
+            Some(path) => {
+                let (file, kept) = StateFile::open(path.clone())?;
+                (Some(file), kept)
             }
+            None => (None, None),
+        };
+        let (address, port) = (self.host, self.port);
+        let hosts = Hosts::new(self.allowed_hosts.clone(), address);
+        let service = Arc::new(self.service(kept.as_ref())?);
+        let server = Server::start(Arc::clone(&service), address, port, hosts).map_err(LocalPoolError::Listen)?;
+        let writer = file
+            .map(|file| StateWriter::start(file, Arc::clone(&service)))
+            .transpose()
+            .map_err(LocalPoolError::Listen)?;
+        Ok(LocalIdentityPool::new(service, server, writer))
+    }
+
+    /// The service, with what was kept of an earlier one.
+    fn service(self, kept: Option<&Snapshot>) -> Result<PoolService, LocalPoolError> {
+        let kept_id = kept.map(|kept| kept.identity_pool_id.clone());
+        if let (Some(asked), Some(kept)) = (&self.pool_id, &kept_id)
+            && asked != kept
+        {
+            let text = format!("the state file is that of the pool {kept}, not of {asked}");
+            return Err(LocalPoolError::Setting(text));
         }
-        for pool in self.further {
+        let pool_id = kept_id
+            .or_else(|| self.pool_id.clone())
+            .unwrap_or_else(|| format!("{}:{}", self.region, uuid::Uuid::new_v4()));
+        in_region(&pool_id, &self.region)?;
+        let mut state = kept.map_or_else(|| Ok(State::default()), Snapshot::state)?;
+        for pool in &self.further {
             in_region(&pool.settings.identity_pool_id, &self.region)?;
             pool.settings.check()?;
             pool.check_roles(&self.account_id)
                 .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
-            state
-                .add_pool(pool)
-                .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
+            put(&mut state, pool.clone())?;
         }
-        state
-            .add_pool(Pool {
-                settings,
-                roles,
-                ..Pool::default()
-            })
-            .map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
+        let partition = Partition::of(&self.region);
+        let pool = self.described(&pool_id, &partition, state.pool(&pool_id).ok())?;
+        put(&mut state, pool)?;
 
-        let mint = Mint::new().ok_or(LocalPoolError::Key)?;
+        let mint = match kept {
+            Some(kept) => Mint::import(&kept.credentials_key),
+            None => Mint::new(),
+        };
+        let mint = mint.ok_or(LocalPoolError::Key)?;
         let keys = KeyRing::new(&self.region, self.own_key).ok_or(LocalPoolError::Key)?;
-        let (developer_access_key, developer_secret) = match self.developer {
+        let kept_developer = kept.map(|kept| (kept.access_key_id.clone(), kept.secret_access_key.clone().into()));
+        let (developer_access_key, developer_secret) = match self.developer.or(kept_developer) {
             Some(developer) => developer,
             None => {
                 let (id, secret) = mint.access_key("AKIA").ok_or(LocalPoolError::Key)?;
@@ -395,6 +460,7 @@ impl LocalIdentityPoolBuilder {
             }
         };
         let settings = Settings {
+            identity_pool_id: pool_id,
             issuer_host: self.issuer_host.unwrap_or_else(|| partition.issuer_host.clone()),
             partition,
             region: self.region,
@@ -403,25 +469,85 @@ impl LocalIdentityPoolBuilder {
             developer_secret,
             credentials_seconds: self.credentials_seconds,
             cors: self.cors,
-            admin_token: uuid::Uuid::new_v4().to_string(),
+            admin_token: self.admin_token.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         };
-        let service = Arc::new(PoolService {
+        let clock = PoolClock::new(self.time);
+        let service = PoolService {
             settings,
+            throttle: Throttle::new(self.options.throttling),
             options: self.options,
             roles: self.registered,
             issuers: Issuers::default(),
-            throttle: Throttle::default(),
             faults: LocalFaults::default(),
             upstream: self.upstream,
             keys,
             mint,
             records: self.records,
-            time: self.time,
+            time: SharedTimeSource::new(clock.clone()),
+            clock,
+            initial: Mutex::new(state.without_identities()),
             state: Mutex::new(state),
-        });
-        let server = Server::start(Arc::clone(&service), self.port).map_err(LocalPoolError::Listen)?;
-        Ok(LocalIdentityPool::new(service, server, pool_id))
+            changes: Arc::default(),
+        };
+        if let Some(kept) = kept {
+            service.keys.import(kept.signing_keys()).ok_or(LocalPoolError::Key)?;
+            service.add_providers(kept)?;
+        }
+        Ok(service)
     }
+
+    /// The pool that the builder describes, on top of what was kept of it.
+    fn described(&self, id: &str, partition: &Partition, kept: Option<&Pool>) -> Result<Pool, LocalPoolError> {
+        let mut pool = kept.cloned().unwrap_or_else(|| Pool {
+            settings: PoolSettings {
+                identity_pool_id: id.to_owned(),
+                identity_pool_name: self.name.clone(),
+                ..PoolSettings::default()
+            },
+            ..Pool::default()
+        });
+        if !self.default_roles {
+            pool.roles.clear();
+        }
+        pool.roles
+            .extend(self.roles.iter().map(|(kind, arn)| (kind.clone(), arn.clone())));
+        if self.default_roles && kept.is_none() {
+            for kind in ["authenticated", "unauthenticated"] {
+                pool.roles
+                    .entry(kind.to_owned())
+                    .or_insert_with(|| default_role(partition, &self.account_id, kind));
+            }
+        }
+        let settings = &mut pool.settings;
+        if let (Some(asked), Some(known)) = (&self.developer_provider, &settings.developer_provider_name)
+            && asked != known
+        {
+            let text = format!("the developer provider of the kept pool is {known}, and cannot become {asked}");
+            return Err(LocalPoolError::Setting(text));
+        }
+        if self.developer_provider.is_some() {
+            settings.developer_provider_name.clone_from(&self.developer_provider);
+        }
+        if let Some(allow) = self.allow_guests {
+            settings.allow_unauthenticated_identities = allow;
+        }
+        if self.allow_classic_flow.is_some() {
+            settings.allow_classic_flow = self.allow_classic_flow;
+        }
+        settings.check()?;
+        Ok(pool)
+    }
+}
+
+/// Puts a pool in the place of one with the same id, or beside the others.
+fn put(state: &mut State, pool: Pool) -> Result<(), LocalPoolError> {
+    match state.pool_mut(&pool.settings.identity_pool_id) {
+        Ok(known) => *known = pool,
+        Err(_) => state
+            .add_pool(pool)
+            .map_err(|refusal| LocalPoolError::Setting(refusal.message))?,
+    }
+    Ok(())
 }
 
 impl PoolSettings {

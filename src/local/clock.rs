@@ -1,5 +1,6 @@
 //! Time: a clock that tests turn by hand, and seconds since the epoch.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -63,4 +64,62 @@ pub(super) fn epoch(time: SystemTime) -> f64 {
 pub(super) fn seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// By how much a signer's clock may be wrong, in seconds.
+const SKEW: i64 = 300;
+
+/// The pool's time: a source, and how far it was moved ahead of it.
+#[derive(Clone, Debug)]
+pub(super) struct PoolClock {
+    source: SharedTimeSource,
+    /// Seconds.
+    ahead: Arc<AtomicI64>,
+    /// The most that `ahead` ever was.
+    farthest: Arc<AtomicI64>,
+}
+
+impl PoolClock {
+    pub(super) fn new(source: SharedTimeSource) -> Self {
+        Self {
+            source,
+            ahead: Arc::default(),
+            farthest: Arc::default(),
+        }
+    }
+
+    /// Moves the pool's time ahead of its source, further with each call.
+    pub(super) fn advance(&self, seconds: i64) {
+        // A century is as good as any end.
+        const FARTHEST: i64 = 100 * 366 * 86_400;
+        let moved = self.ahead().saturating_add(seconds).clamp(0, FARTHEST);
+        self.farthest.fetch_max(moved, Ordering::Relaxed);
+        self.ahead.store(moved, Ordering::Relaxed);
+    }
+
+    /// How far the pool is ahead of its source, in seconds.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client may take this second for the present: it keeps its own clock, or has set it by an answer of the
+    /// pool's, wherever that was then.
+    pub(super) fn is_somebodys_present(&self, second: i64) -> bool {
+        let (source, farthest) = (seconds(self.source.now()), self.farthest.load(Ordering::Relaxed));
+        farthest > 0
+            && (source.saturating_sub(SKEW)..=source.saturating_add(farthest).saturating_add(SKEW)).contains(&second)
+    }
+
+    /// Takes the pool back to its source's time.
+    pub(super) fn reset(&self) {
+        self.ahead.store(0, Ordering::Relaxed);
+    }
+}
+
+impl TimeSource for PoolClock {
+    fn now(&self) -> SystemTime {
+        let now = self.source.now();
+        now.checked_add(Duration::from_secs(self.ahead().unsigned_abs()))
+            .unwrap_or(now)
+    }
 }

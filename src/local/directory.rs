@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use super::rules::{Refusal, Rule};
 
 /// How many identities all pools together can have: AWS has no limit, the memory of this machine has.
@@ -17,7 +19,8 @@ const MAX_IDENTITIES: usize = 1_000_000;
 const MAX_LINKS: usize = 20;
 
 /// Where an identity stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Life {
     /// No login yet.
     Guest,
@@ -49,10 +52,19 @@ enum Event {
 }
 
 /// One login: a subject of a public provider, or a developer user of the pool's developer provider.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
 pub(super) enum Link {
-    Public { provider: String, subject: String },
-    Developer { provider: String, user: String },
+    Public {
+        provider: String,
+        subject: String,
+    },
+    Developer {
+        #[serde(rename = "developer_provider")]
+        provider: String,
+        #[serde(rename = "developer_user")]
+        user: String,
+    },
 }
 
 impl Link {
@@ -90,6 +102,7 @@ impl Identity {
 }
 
 /// All identities of all pools.
+#[derive(Clone)]
 pub(super) struct Directory {
     limit: usize,
     identities: HashMap<String, Identity>,
@@ -134,6 +147,36 @@ impl Directory {
             .into_iter()
             .flatten()
             .filter_map(|(serial, id)| Some((*serial, id.as_str(), self.identities.get(id)?)))
+    }
+
+    /// The identities of all pools, in the order of creation.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Identity)> {
+        let mut all: Vec<_> = self
+            .identities
+            .iter()
+            .map(|(id, identity)| (id.as_str(), identity))
+            .collect();
+        all.sort_by_key(|(_, identity)| identity.serial);
+        all.into_iter()
+    }
+
+    /// Puts back an identity that was exported, as the newest.
+    pub(super) fn restore(
+        &mut self,
+        id: String,
+        pool: &str,
+        life: Life,
+        links: BTreeSet<Link>,
+        (created, modified): (f64, f64),
+    ) -> Result<(), Refusal> {
+        self.create(id.clone(), pool, created)?;
+        for link in &links {
+            self.owners.insert((pool.to_owned(), link.clone()), id.clone());
+        }
+        if let Some(identity) = self.identities.get_mut(&id) {
+            (identity.life, identity.links, identity.modified) = (life, links, modified);
+        }
+        Ok(())
     }
 
     /// A new identity, a guest until something is linked to it.

@@ -1,10 +1,10 @@
-//! The pool as an HTTP server on loopback, with a thread of its own: it answers whatever the caller's runtime does, and
+//! The pool as an HTTP server, on loopback unless told otherwise, with a thread of its own: it answers whatever the caller's runtime does, and
 //! needs none.
 
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::faults::Cut;
+use super::hosts::{self, Hosts};
 use super::pool_service::PoolService;
 use super::rules::Rule;
 use super::wire;
@@ -39,9 +40,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `service` on a port of 127.0.0.1, any free one for 0.
-    pub(super) fn start(service: Arc<PoolService>, port: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    /// Serves `service` on a port of `host`, any free one for 0.
+    pub(super) fn start(service: Arc<PoolService>, host: IpAddr, port: u16, hosts: Hosts) -> io::Result<Self> {
+        let listener = TcpListener::bind((host, port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -53,7 +54,7 @@ impl Server {
                     // The sender is never used: it is dropped.
                     tokio::select! {
                         _ = stopped => {}
-                        () = accept(service, listener) => {}
+                        () = accept(service, hosts, listener) => {}
                     }
                 });
             })?;
@@ -62,7 +63,8 @@ impl Server {
 }
 
 /// Accepts until it is dropped, and its connections with it.
-async fn accept(service: Arc<PoolService>, listener: TcpListener) {
+async fn accept(service: Arc<PoolService>, hosts: Hosts, listener: TcpListener) {
+    let hosts = Arc::new(hosts);
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
@@ -81,15 +83,15 @@ async fn accept(service: Arc<PoolService>, listener: TcpListener) {
         // Without it, a small answer waits for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
         let service = Arc::clone(&service);
-        connections.spawn(serve(service, stream));
+        connections.spawn(serve(service, Arc::clone(&hosts), stream));
     }
 }
 
 /// Serves one connection until it ends.
-async fn serve(service: Arc<PoolService>, stream: TcpStream) {
+async fn serve(service: Arc<PoolService>, hosts: Arc<Hosts>, stream: TcpStream) {
     let answer = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { respond(&service, request).await }
+        let (service, hosts) = (Arc::clone(&service), Arc::clone(&hosts));
+        async move { respond(&service, &hosts, request).await }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -110,14 +112,13 @@ async fn serve(service: Arc<PoolService>, stream: TcpStream) {
 }
 
 /// Answers one request.
-async fn respond(service: &PoolService, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
-    if !host_is_local(&request) {
-        // A page of the internet whose name was pointed at this machine.
-        return Ok(close(wire::response(
-            421,
-            "text/plain",
-            "The local identity pool answers to loopback names only",
-        )));
+async fn respond(
+    service: &PoolService,
+    hosts: &Hosts,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Cut> {
+    if let Err(name) = hosts.check(request.headers()) {
+        return Ok(close(wire::response(421, "text/plain", hosts::refusal(name))));
     }
     let (parts, body) = request.into_parts();
     let sleep = SharedAsyncSleep::new(TokioSleep::new());
@@ -143,19 +144,6 @@ fn close(mut response: Response<Bytes>) -> Response<Full<Bytes>> {
     response.map(Full::new)
 }
 
-fn host_is_local(request: &Request<Incoming>) -> bool {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return false;
-    };
-    let host = host.to_str().unwrap_or_default();
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "::1"
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
@@ -173,7 +161,7 @@ mod tests {
         let (server, _) = listener.accept().await.unwrap();
         client.write_all(begins.as_bytes()).await.unwrap();
         let started = Instant::now();
-        let serving = tokio::spawn(serve(Arc::clone(pool.service()), server));
+        let serving = tokio::spawn(serve(Arc::clone(pool.service()), Arc::default(), server));
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         serving.await.unwrap();

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
 use base64_simd::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::clock::seconds;
+use super::error::LocalPoolError;
 use super::pools::{bare_issuer, same_provider};
-use super::tokens::{Algorithm, Jwt, KeyRing};
+use super::tokens::{Algorithm, Jwt, KeyRing, PublishedKeys};
 
 /// The prefix of a simulated access token, which real ones have as opaquely.
 const OPAQUE: &str = "EAALOCAL";
@@ -34,13 +36,22 @@ struct Provider {
     audience: String,
     amr: AmrForm,
     opaque: bool,
-    keys: KeyRing,
+    keys: IssuerKeys,
     time: SharedTimeSource,
     unavailable: AtomicBool,
 }
 
+/// Whose keys sign a provider's tokens.
+enum IssuerKeys {
+    /// The pool issues the tokens itself.
+    Simulated(KeyRing),
+    /// A provider of the developer's own does; nothing until its keys are known.
+    Published(RwLock<Option<PublishedKeys>>),
+}
+
 /// How a login of this provider is spelled in a Cognito token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum AmrForm {
     /// `graph.facebook.com:<sub>`
     Social,
@@ -83,7 +94,7 @@ impl LocalIssuer {
         opaque: bool,
         time: SharedTimeSource,
     ) -> Option<Self> {
-        let keys = KeyRing::new(&provider, false)?;
+        let keys = IssuerKeys::Simulated(KeyRing::new(&provider, false)?);
         let unavailable = AtomicBool::new(false);
         Some(Self {
             provider: Arc::new(Provider {
@@ -96,6 +107,21 @@ impl LocalIssuer {
                 unavailable,
             }),
         })
+    }
+
+    /// A provider that the pool does not simulate: its tokens are good once its keys are known.
+    pub(super) fn published(provider: String, audience: String, amr: AmrForm, time: SharedTimeSource) -> Self {
+        Self {
+            provider: Arc::new(Provider {
+                name: provider,
+                audience,
+                amr,
+                opaque: false,
+                keys: IssuerKeys::Published(RwLock::default()),
+                time,
+                unavailable: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// The key of the logins map under which its tokens are passed.
@@ -135,8 +161,42 @@ impl LocalIssuer {
         }
     }
 
-    pub(super) fn jwks(&self) -> Value {
-        self.provider.keys.jwks(Algorithm::Rs256)
+    /// The key set that the pool publishes for it: none for a provider that publishes its own.
+    pub(super) fn jwks(&self) -> Option<Value> {
+        match &self.provider.keys {
+            IssuerKeys::Simulated(keys) => Some(keys.jwks(Algorithm::Rs256)),
+            IssuerKeys::Published(_) => None,
+        }
+    }
+
+    /// Whether the pool issues its tokens.
+    pub(super) fn is_simulated(&self) -> bool {
+        matches!(self.provider.keys, IssuerKeys::Simulated(_))
+    }
+
+    /// Whether a token of this issuer is one of the provider's. Real ones name themselves with and without scheme and
+    /// trailing slash, on a developer's machine also over plain HTTP.
+    fn is_named(&self, issuer: &str) -> bool {
+        let issuer = match issuer.strip_prefix("http://") {
+            Some(plain) if !self.is_simulated() => plain,
+            _ => issuer,
+        };
+        same_provider(issuer, &self.provider.name)
+    }
+
+    /// Audience, form, and whether its tokens are opaque, as they are exported with the pool's state.
+    pub(super) fn describe(&self) -> (&str, &AmrForm, bool) {
+        (&self.provider.audience, &self.provider.amr, self.provider.opaque)
+    }
+
+    fn has_signed(&self, jwt: &Jwt<'_>) -> Result<bool, Flaw> {
+        match &self.provider.keys {
+            IssuerKeys::Simulated(keys) => Ok(keys.verify(jwt, Algorithm::Rs256)),
+            IssuerKeys::Published(keys) => match &*keys.read().unwrap_or_else(PoisonError::into_inner) {
+                Some(keys) => Ok(keys.verify(jwt)),
+                None => Err(Flaw::Unavailable),
+            },
+        }
     }
 
     /// The claims of `token`, if it is good now, `grace` seconds after its end still.
@@ -165,16 +225,21 @@ impl LocalIssuer {
         } else {
             Flaw::NotAJwt
         })?;
-        if !same_provider(jwt.text("iss"), &self.provider.name) {
+        if !self.is_named(jwt.text("iss")) {
             return Err(Flaw::Issuer);
         }
         if !jwt.claims.contains_key("aud") {
             return Err(Flaw::MissingAudience);
         }
-        if !self.provider.keys.verify(&jwt, Algorithm::Rs256) {
+        if !self.has_signed(&jwt)? {
             return Err(Flaw::Signature);
         }
-        if !audiences.is_empty() && !audiences.contains(&jwt.text("aud")) {
+        let shown = jwt.audiences();
+        if !audiences.is_empty() && !shown.iter().any(|shown| audiences.contains(shown)) {
+            return Err(Flaw::Audience);
+        }
+        let own = &self.provider.audience;
+        if !self.is_simulated() && !own.is_empty() && !shown.contains(&own.as_str()) {
             return Err(Flaw::Audience);
         }
         if now >= jwt.exp().saturating_add(grace) {
@@ -185,6 +250,33 @@ impl LocalIssuer {
             });
         }
         Ok(jwt.claims)
+    }
+}
+
+/// A provider of the developer's own whose tokens the local pool accepts; see
+/// [`LocalIdentityPool::trust_issuer`](super::LocalIdentityPool::trust_issuer).
+#[derive(Clone, Debug)]
+pub struct TrustedIssuer(pub(super) LocalIssuer);
+
+impl TrustedIssuer {
+    /// The key of the logins map under which its tokens are passed.
+    pub fn provider_name(&self) -> &str {
+        self.0.provider_name()
+    }
+
+    /// Gives the pool the provider's keys, a JWKS document with RSA keys; again when they were rotated. Until then, the
+    /// pool says that the provider does not respond.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError::Setting`] if the text has no RSA key; the keys stay as they were.
+    pub fn set_keys(&self, jwks: &str) -> Result<(), LocalPoolError> {
+        let keys = PublishedKeys::parse(jwks)
+            .ok_or_else(|| LocalPoolError::Setting("this is no JWKS document with an RSA key".to_owned()))?;
+        if let IssuerKeys::Published(published) = &self.0.provider.keys {
+            *published.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+        }
+        Ok(())
     }
 }
 
@@ -248,6 +340,9 @@ impl LocalToken {
     /// The token. Empty if the key cannot sign, which no published key is.
     pub fn issue(self) -> String {
         let Provider { keys, time, opaque, .. } = &*self.issuer.provider;
+        let IssuerKeys::Simulated(keys) = keys else {
+            return String::new();
+        };
         let now = seconds(time.now());
         let mut claims = self.claims;
         let lifetime = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
@@ -286,6 +381,14 @@ impl Issuers {
             .unwrap_or_else(PoisonError::into_inner)
             .get(bare_issuer(provider))
             .cloned()
+    }
+
+    /// All of them, by name.
+    pub(super) fn all(&self) -> Vec<LocalIssuer> {
+        let issuers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = issuers.values().cloned().collect();
+        all.sort_by(|one, other| one.provider_name().cmp(other.provider_name()));
+        all
     }
 
     pub(super) fn add(&self, issuer: LocalIssuer) {

@@ -1,25 +1,17 @@
 //! The operations: what each is called, whether it is signed, what it takes, what it does.
 
+mod call;
 mod developer;
 mod identities;
 mod pools;
 pub(super) mod sign_in;
 
-use std::time::SystemTime;
-
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+pub(super) use call::{Call, new_id};
 
 use super::answer::Answer;
-use super::clock::{epoch, seconds};
-use super::logins::LoginCheck;
 use super::model;
-use super::pool_service::PoolService;
-use super::pools::Pool;
-use super::record::LocalRequest;
-use super::rules::{Refusal, Rule};
+use super::rules::Refusal;
 use super::shapes::Member;
-use super::tokens::{Algorithm, Issue};
 
 /// One operation of the API.
 pub(super) struct Operation {
@@ -94,87 +86,8 @@ pub(super) fn find(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.name == name)
 }
 
-/// A new id of the pool's region, for a pool or an identity.
-pub(super) fn new_id(service: &PoolService) -> String {
-    format!("{}:{}", service.settings.region, uuid::Uuid::new_v4())
-}
-
-/// What decides whether logins are good for a pool, `now` in seconds since the epoch.
-fn login_check<'p>(service: &'p PoolService, pool: &'p Pool, now: i64) -> LoginCheck<'p> {
-    LoginCheck {
-        issuers: &service.issuers,
-        pool,
-        now,
-        grace: service.options.external_grace,
-    }
-}
-
-/// One call of an operation.
-pub(super) struct Call<'a> {
-    pub(super) service: &'a PoolService,
-    pub(super) record: &'a mut LocalRequest,
-    input: Map<String, Value>,
-    now: SystemTime,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(
-        service: &'a PoolService,
-        input: Map<String, Value>,
-        now: SystemTime,
-        record: &'a mut LocalRequest,
-    ) -> Self {
-        let text = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
-        record.identity_pool_id = text("IdentityPoolId");
-        record.identity_id = text("IdentityId");
-        if let Some(Value::Object(logins)) = input.get("Logins") {
-            record.logins = logins.keys().cloned().collect();
-        }
-        Self {
-            service,
-            record,
-            input,
-            now,
-        }
-    }
-
-    /// The members in the operation's own form.
-    fn input<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
-        let input = std::mem::take(&mut self.input);
-        // The shapes were checked, so nothing is left that could not be read.
-        serde_json::from_value(Value::Object(input)).map_err(|_| Rule::NotJson.into())
-    }
-
-    /// Seconds since the epoch.
-    fn now(&self) -> f64 {
-        epoch(self.now)
-    }
-
-    /// Whole seconds since the epoch.
-    fn seconds(&self) -> i64 {
-        seconds(self.now)
-    }
-
-    /// What decides whether logins are good for a pool.
-    fn logins<'p>(&self, pool: &'p Pool) -> LoginCheck<'p>
-    where
-        'a: 'p,
-    {
-        login_check(self.service, pool, self.seconds())
-    }
-
-    fn new_id(&self) -> String {
-        new_id(self.service)
-    }
-
-    /// A signed OpenID token.
-    fn token(&self, issue: Issue) -> Result<String, Refusal> {
-        let settings = &self.service.settings;
-        let pool_arn = settings.pool_arn(&issue.pool_id);
-        let claims = issue.claims(&settings.issuer_host, pool_arn, self.seconds());
-        self.service
-            .keys
-            .sign(Algorithm::Rs512, &claims)
-            .ok_or_else(|| Rule::Internal.refuse(&[&"the token could not be signed"]))
-    }
+/// Whether an operation can leave something behind that a restart has to know.
+pub(super) fn may_change(name: &str) -> bool {
+    let reads = ["Describe", "List", "Lookup", "GetIdentityPoolRoles", "GetPrincipalTag"];
+    find(name).is_some() && !reads.iter().any(|prefix| name.starts_with(prefix))
 }

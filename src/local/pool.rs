@@ -1,7 +1,9 @@
 //! `LocalIdentityPool`: the handle that tests hold.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -14,18 +16,17 @@ use bytes::Bytes;
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
-use super::builder::{LocalIdentityPoolBuilder, LocalPoolError};
+use super::builder::LocalIdentityPoolBuilder;
 use super::client::InProcess;
+use super::error::LocalPoolError;
 use super::faults::LocalFaults;
 use super::http::Server;
-use super::issuers::{AmrForm, LocalIssuer};
-use super::pool_service::{PoolService, Settings};
-use super::pools::{PoolSettings, SOCIAL, UserPool};
+use super::issuers::{AmrForm, LocalIssuer, TrustedIssuer};
+use super::pool_service::{LOCAL_APP, PoolService};
 use super::record::LocalRequest;
-use super::rules::{self, FidelityRule, Refusal};
-
-/// The app id of the simulated providers.
-const LOCAL_APP: &str = "local-app";
+use super::rules::{self, FidelityRule};
+use super::snapshot::Snapshot;
+use super::state_file::StateWriter;
 
 /// An identity pool, with STS, that runs in this process and refuses what Cognito refuses.
 ///
@@ -72,13 +73,14 @@ pub struct LocalIdentityPool {
 struct RunningPool {
     service: Arc<PoolService>,
     server: Server,
-    pool_id: String,
+    /// Dropped after the server, so that what is written last is all there was.
+    _writer: Option<StateWriter>,
 }
 
 impl fmt::Debug for LocalIdentityPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalIdentityPool")
-            .field("identity_pool_id", &self.running.pool_id)
+            .field("identity_pool_id", &self.running.service.settings.identity_pool_id)
             .field("address", &self.running.server.address)
             .finish_non_exhaustive()
     }
@@ -95,19 +97,19 @@ impl LocalIdentityPool {
         LocalIdentityPoolBuilder::new()
     }
 
-    pub(super) fn new(service: Arc<PoolService>, server: Server, pool_id: String) -> Self {
+    pub(super) fn new(service: Arc<PoolService>, server: Server, writer: Option<StateWriter>) -> Self {
         Self {
             running: Arc::new(RunningPool {
                 service,
                 server,
-                pool_id,
+                _writer: writer,
             }),
         }
     }
 
     /// The id of the pool that the builder described. Further pools can be created over the API.
     pub fn identity_pool_id(&self) -> &str {
-        &self.running.pool_id
+        &self.running.service.settings.identity_pool_id
     }
 
     /// The region of the pool.
@@ -115,9 +117,29 @@ impl LocalIdentityPool {
         &self.running.service.settings.region
     }
 
-    /// Where the server listens, such as `http://127.0.0.1:4599`: the endpoint of Cognito and of STS.
+    /// Where the server is reached from this machine, such as `http://127.0.0.1:4599`: the endpoint of Cognito and of STS.
     pub fn endpoint_url(&self) -> String {
-        format!("http://{}", self.running.server.address)
+        let mut address = self.running.server.address;
+        if address.ip().is_unspecified() {
+            let loopback = match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            };
+            address.set_ip(loopback);
+        }
+        format!("http://{address}")
+    }
+
+    /// The AWS account of the pool's roles.
+    pub fn account_id(&self) -> &str {
+        &self.running.service.settings.account_id
+    }
+
+    /// The name under which the backend is known to the pool, if there is one.
+    pub fn developer_provider(&self) -> Option<String> {
+        let state = self.running.service.state();
+        let pool = state.pool(self.identity_pool_id()).ok()?;
+        pool.settings.developer_provider_name.clone()
     }
 
     /// Where the server publishes the keys that verify tokens.
@@ -141,25 +163,8 @@ impl LocalIdentityPool {
     ///
     /// [`LocalPoolError`] if the name is none that a logins map can have.
     pub fn oidc_issuer(&self, host: &str) -> Result<LocalIssuer, LocalPoolError> {
-        let service = &self.running.service;
-        let social = SOCIAL.iter().find(|(name, _)| *name == host);
-        let Settings {
-            partition, account_id, ..
-        } = &service.settings;
-        let arn = format!("arn:{}:iam::{account_id}:oidc-provider/{host}", partition.name);
-        let form = if social.is_some() {
-            AmrForm::Social
-        } else {
-            AmrForm::Oidc { arn: arn.clone() }
-        };
-        let opaque = social.is_some_and(|(_, opaque)| *opaque);
-        self.trust(host, LOCAL_APP, form, opaque, |settings| match social {
-            Some(_) => {
-                let providers = settings.supported_login_providers.get_or_insert_default();
-                providers.insert(host.to_owned(), LOCAL_APP.to_owned());
-            }
-            None => settings.open_id_connect_provider_arns.get_or_insert_default().push(arn),
-        })
+        let (form, opaque) = self.form_of(host);
+        self.simulate(host, LOCAL_APP, form, opaque)
     }
 
     /// Makes the pool trust a user pool, such as `us-east-1_Example`, with one app client, and returns it: it issues
@@ -169,52 +174,94 @@ impl LocalIdentityPool {
     ///
     /// [`LocalPoolError`] if the name or the client id is none that Cognito accepts.
     pub fn user_pool(&self, id: &str, client_id: &str) -> Result<LocalIssuer, LocalPoolError> {
-        let provider = format!("cognito-idp.{}.amazonaws.com/{id}", self.region());
-        let user_pool = UserPool {
-            provider_name: Some(provider.clone()),
-            client_id: Some(client_id.to_owned()),
-            server_side_token_check: None,
-        };
-        self.trust(&provider, client_id, AmrForm::UserPool, false, |settings| {
-            settings
-                .cognito_identity_providers
-                .get_or_insert_default()
-                .push(user_pool);
-        })
+        self.simulate(&self.user_pool_name(id), client_id, AmrForm::UserPool, false)
     }
 
-    fn trust(
-        &self,
-        provider: &str,
-        audience: &str,
-        form: AmrForm,
-        opaque: bool,
-        configure: impl FnOnce(&mut PoolSettings),
-    ) -> Result<LocalIssuer, LocalPoolError> {
-        let service = &self.running.service;
-        let issuer = LocalIssuer::new(
-            provider.to_owned(),
-            audience.to_owned(),
-            form,
-            opaque,
-            service.time.clone(),
-        )
-        .ok_or(LocalPoolError::Key)?;
-        let mut state = service.state();
-        let refused = |refusal: Refusal| LocalPoolError::Setting(refusal.message);
-        let pool = state.pool_mut(&self.running.pool_id).map_err(refused)?;
-        let mut settings = pool.settings.clone();
-        configure(&mut settings);
-        settings.check()?;
-        pool.settings = settings;
-        service.issuers.add(issuer.clone());
+    /// Makes the pool trust a provider of the developer's own, such as `auth.example.com/realms/app` or, over plain HTTP,
+    /// `localhost:8080/realms/app`. Its tokens are accepted once [`TrustedIssuer::set_keys`] was told its keys: RS256
+    /// signatures alone, and only for `audience` if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError`] if the name is none that a logins map can have.
+    pub fn trust_issuer(&self, host: &str, audience: Option<&str>) -> Result<TrustedIssuer, LocalPoolError> {
+        let (form, _) = self.form_of(host);
+        self.trust_keys_of(host, audience.unwrap_or_default(), form)
+    }
+
+    /// Makes the pool trust a real user pool with one app client, as [`trust_issuer`](Self::trust_issuer).
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError`] if the name or the client id is none that Cognito accepts.
+    pub fn trust_user_pool(&self, id: &str, client_id: &str) -> Result<TrustedIssuer, LocalPoolError> {
+        self.trust_keys_of(&self.user_pool_name(id), client_id, AmrForm::UserPool)
+    }
+
+    fn user_pool_name(&self, id: &str) -> String {
+        format!("cognito-idp.{}.amazonaws.com/{id}", self.region())
+    }
+
+    fn form_of(&self, host: &str) -> (AmrForm, bool) {
+        self.running.service.form_of(host)
+    }
+
+    fn simulate(&self, name: &str, audience: &str, form: AmrForm, opaque: bool) -> Result<LocalIssuer, LocalPoolError> {
+        let time = self.running.service.time.clone();
+        let issuer = LocalIssuer::new(name.to_owned(), audience.to_owned(), form, opaque, time);
+        let issuer = issuer.ok_or(LocalPoolError::Key)?;
+        self.running.service.trust(issuer.clone())?;
         Ok(issuer)
+    }
+
+    fn trust_keys_of(&self, name: &str, audience: &str, form: AmrForm) -> Result<TrustedIssuer, LocalPoolError> {
+        let time = self.running.service.time.clone();
+        let issuer = LocalIssuer::published(name.to_owned(), audience.to_owned(), form, time);
+        self.running.service.trust(issuer.clone())?;
+        Ok(TrustedIssuer(issuer))
     }
 
     /// Signs with a new key from now on. Tokens of the older keys stay good if `keep` is set; otherwise their
     /// signatures do not hold any more.
     pub fn rotate_keys(&self, keep: bool) {
         self.running.service.keys.rotate(keep);
+        self.running.service.changed();
+    }
+
+    /// Moves the pool's time ahead of its source: its tokens and credentials expire, and the tokens of its providers are
+    /// issued then. The configs that it gives out travel along. Whoever signs with a clock of their own is still
+    /// believed. Less than a second has no effect; the past is out of reach.
+    pub fn advance_clock(&self, by: Duration) {
+        let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+        self.running.service.clock.advance(seconds);
+    }
+
+    /// Whether the documented quotas are kept from now on; see
+    /// [`LocalIdentityPoolBuilder::throttling`](super::LocalIdentityPoolBuilder::throttling).
+    pub fn set_throttling(&self, on: bool) {
+        self.running.service.throttle.switch(on);
+    }
+
+    /// Forgets identities, requests, faults, a moved clock and pools that were made over the API: the pool is again what
+    /// it was when it started, with the providers that it was told to trust since. Keys stay.
+    pub fn reset(&self) {
+        self.running.service.reset();
+    }
+
+    /// Pools, identities, simulated providers and keys, as JSON of this version of the crate. It holds the keys of the
+    /// pool, which open nothing but local pools.
+    pub fn export_state(&self) -> String {
+        self.running.service.export()
+    }
+
+    /// Takes over what [`export_state`](Self::export_state) said: pools, identities, simulated providers and the keys that
+    /// sign tokens. The backend's credentials stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalPoolError::Setting`] if the text is no state of this version; nothing has changed then.
+    pub fn import_state(&self, state: &str) -> Result<(), LocalPoolError> {
+        self.running.service.import(&Snapshot::parse(state)?)
     }
 
     /// An HTTP client that reaches the pool without a socket, whatever the endpoint.
@@ -295,8 +342,8 @@ impl LocalIdentityPool {
         self.running.service.faults.clone()
     }
 
-    /// What the header `x-local-admin` has to carry on the path `/_local/faults` of the server, where faults are
-    /// planned from other processes: `POST {"operation":"GetId","fault":"Status","status":503,"count":2}`, `DELETE`.
+    /// What the header `x-local-admin` has to carry on the [admin path](crate::guide::local_pool#the-admin-path) of the server, `/_local`,
+    /// where other processes see and steer the pool.
     pub fn admin_token(&self) -> &str {
         &self.running.service.settings.admin_token
     }

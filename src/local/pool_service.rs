@@ -1,7 +1,7 @@
 //! The service behind both forms of the pool: what it is made of, and whom it believes.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::SharedTimeSource;
@@ -9,20 +9,28 @@ use bytes::Bytes;
 use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::clock::seconds;
+use super::clock::{PoolClock, seconds};
+use super::error::LocalPoolError;
 use super::faults::LocalFaults;
-use super::issuers::Issuers;
+use super::issuers::{AmrForm, Issuers, LocalIssuer};
 use super::partitions::Partition;
-use super::pools::State;
+use super::pools::{PoolSettings, SOCIAL, State, UserPool};
 use super::record::{LocalRequest, Records, cut};
 use super::roles::Roles;
+use super::rules::Refusal;
 use super::sessions::{Mint, Session, Upstream};
-use super::sigv4::{Authorization, Mismatch, Scope, verify};
+use super::sigv4::{Authorization, Mismatch, Scope, signed_at, verify};
+use super::state_file::Changes;
 use super::throttle::Throttle;
 use super::tokens::KeyRing;
 
+/// The app id of the simulated providers.
+pub(super) const LOCAL_APP: &str = "local-app";
+
 /// What the builder decided and nothing changes.
 pub(super) struct Settings {
+    /// The pool that the builder described.
+    pub(super) identity_pool_id: String,
     pub(super) region: String,
     pub(super) account_id: String,
     pub(super) partition: Partition,
@@ -60,6 +68,7 @@ pub(super) struct Options {
     pub(super) token_grace: i64,
     /// The same for tokens of external providers.
     pub(super) external_grace: i64,
+    /// Whether the quotas are kept from the start.
     pub(super) throttling: bool,
     /// Operations that a policy denies, signed or not.
     pub(super) denied: BTreeSet<String>,
@@ -92,8 +101,13 @@ pub(super) struct PoolService {
     pub(super) keys: KeyRing,
     pub(super) mint: Mint,
     pub(super) records: Records,
+    pub(super) clock: PoolClock,
+    /// The clock once more, as what the pool's configs carry.
     pub(super) time: SharedTimeSource,
     pub(super) state: Mutex<State>,
+    /// The pools that a reset goes back to.
+    pub(super) initial: Mutex<State>,
+    pub(super) changes: Arc<Changes>,
 }
 
 /// Who signed a request.
@@ -115,6 +129,80 @@ pub(super) enum Distrust {
 impl PoolService {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a social or OIDC provider's logins are spelled, and whether its tokens are opaque.
+    pub(super) fn form_of(&self, host: &str) -> (AmrForm, bool) {
+        match SOCIAL.iter().find(|(name, _)| *name == host) {
+            Some((_, opaque)) => (AmrForm::Social, *opaque),
+            None => {
+                let Settings {
+                    partition, account_id, ..
+                } = &self.settings;
+                let arn = format!("arn:{}:iam::{account_id}:oidc-provider/{host}", partition.name);
+                (AmrForm::Oidc { arn }, false)
+            }
+        }
+    }
+
+    /// Makes the pool that the builder described trust a provider, and knows its tokens from then on.
+    pub(super) fn trust(&self, issuer: LocalIssuer) -> Result<(), LocalPoolError> {
+        let name = issuer.provider_name().to_owned();
+        let (audience, form, _) = issuer.describe();
+        let configure = |settings: &mut PoolSettings| match form {
+            AmrForm::Social => {
+                let audience = if audience.is_empty() { LOCAL_APP } else { audience };
+                let providers = settings.supported_login_providers.get_or_insert_default();
+                providers.insert(name.clone(), audience.to_owned());
+            }
+            AmrForm::Oidc { arn } => {
+                let arns = settings.open_id_connect_provider_arns.get_or_insert_default();
+                if !arns.contains(arn) {
+                    arns.push(arn.clone());
+                }
+            }
+            AmrForm::UserPool => {
+                let known = settings.cognito_identity_providers.get_or_insert_default();
+                let is_known = known.iter().any(|pool| {
+                    pool.provider_name.as_ref() == Some(&name) && pool.client_id.as_deref() == Some(audience)
+                });
+                if !is_known {
+                    known.push(UserPool {
+                        provider_name: Some(name.clone()),
+                        client_id: Some(audience.to_owned()),
+                        server_side_token_check: None,
+                    });
+                }
+            }
+        };
+        let id = &self.settings.identity_pool_id;
+        let refused = |refusal: Refusal| LocalPoolError::Setting(refusal.message);
+        {
+            let mut state = self.state();
+            let pool = state.pool_mut(id).map_err(refused)?;
+            let mut settings = pool.settings.clone();
+            configure(&mut settings);
+            settings.check()?;
+            pool.settings = settings;
+        }
+        let mut initial = self.initial.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(pool) = initial.pool_mut(id) {
+            configure(&mut pool.settings);
+        }
+        self.issuers.add(issuer);
+        self.changed();
+        Ok(())
+    }
+
+    /// Whether whoever signed at this second is believed although the pool's time is another, because the pool has
+    /// travelled in time. Where the clocks were told to disagree, nobody is.
+    fn travels(&self, second: i64) -> bool {
+        self.faults.clock_offset() == 0 && self.clock.is_somebodys_present(second)
+    }
+
+    /// Says that there may be something to keep.
+    pub(super) fn changed(&self) {
+        self.changes.tell();
     }
 
     /// The service's time.
@@ -156,7 +244,16 @@ impl PoolService {
                 self.mint.secret(&authorization.access_key_id),
             )
         };
-        verify(request, &authorization, &secret, scope, seconds(now)).map_err(|mismatch| match mismatch {
+        let verified =
+            verify(request, &authorization, &secret, scope, seconds(now)).or_else(|mismatch| match mismatch {
+                // A client does not travel along when the pool's clock is moved on.
+                Mismatch::Time(how) => match signed_at(request).filter(|at| self.travels(*at)) {
+                    Some(at) => verify(request, &authorization, &secret, scope, at),
+                    None => Err(Mismatch::Time(how)),
+                },
+                other => Err(other),
+            });
+        verified.map_err(|mismatch| match mismatch {
             Mismatch::Incomplete(what) => Distrust::Incomplete(what),
             Mismatch::Signature => Distrust::Signature,
             Mismatch::Time(how) => Distrust::Time(how),

@@ -204,7 +204,7 @@ pub(super) struct MappingRule {
 }
 
 /// Which claims of a provider become principal tags.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct TagMap {
     pub(super) use_defaults: bool,
     /// Tag key to claim name.
@@ -256,7 +256,7 @@ impl Pool {
 }
 
 /// Everything that requests change.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct State {
     pools: BTreeMap<String, Pool>,
     /// Ids in the order of creation.
@@ -271,6 +271,15 @@ impl State {
 
     pub(super) fn pool_mut(&mut self, id: &str) -> Result<&mut Pool, Refusal> {
         self.pools.get_mut(id).ok_or_else(|| Rule::PoolNotFound.refuse(&[&id]))
+    }
+
+    /// The same pools, with nobody in them.
+    pub(super) fn without_identities(&self) -> Self {
+        Self {
+            pools: self.pools.clone(),
+            order: self.order.clone(),
+            directory: Directory::default(),
+        }
     }
 
     /// The pools in the order of creation.

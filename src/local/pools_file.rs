@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::builder::LocalPoolError;
+use super::error::LocalPoolError;
 use super::pools::{Pool, PoolSettings, RoleMapping};
-use super::roles::LocalRole;
+use super::roles::{LocalRole, TrustPolicyError};
 use super::{model, shapes};
 
 #[derive(Deserialize)]
@@ -19,12 +19,29 @@ struct File {
     roles: Vec<Role>,
 }
 
+/// A role as `aws iam get-role` prints it, or with shorter names. IAM says more of a role than a pool can use.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(rename_all = "PascalCase")]
 struct Role {
+    #[serde(alias = "Arn")]
     role_arn: String,
+    #[serde(alias = "AssumeRolePolicyDocument")]
     trust_policy: Value,
     max_session_duration: Option<u32>,
+}
+
+/// The roles that `aws iam get-role` or `list-roles` printed.
+pub(super) fn read_roles(text: &str) -> Result<Vec<LocalRole>, LocalPoolError> {
+    let mut object: Map<String, Value> = serde_json::from_str(text).map_err(setting)?;
+    let roles = match (object.remove("Role"), object.remove("Roles")) {
+        (Some(role), None) => vec![role],
+        (None, Some(Value::Array(roles))) => roles,
+        _ => return Err(setting("there is no Role, and no list of Roles")),
+    };
+    roles
+        .into_iter()
+        .map(|role| serde_json::from_value(role).map_err(setting).and_then(self::role))
+        .collect()
 }
 
 /// The pools and roles that a file describes.
@@ -71,7 +88,17 @@ fn member<T: serde::de::DeserializeOwned + Default>(
 }
 
 fn role(role: Role) -> Result<LocalRole, LocalPoolError> {
-    let local = LocalRole::new(role.role_arn, &role.trust_policy.to_string()).map_err(setting)?;
+    let policy = match role.trust_policy {
+        // As the API itself answers, the document is percent-encoded; the CLI decodes it.
+        Value::String(text) if text.starts_with('%') => percent_encoding::percent_decode_str(&text)
+            .decode_utf8()
+            .map_err(setting)?
+            .into_owned(),
+        Value::String(text) => text,
+        object => object.to_string(),
+    };
+    let about = |error: TrustPolicyError| setting(format!("{}: {error}", role.role_arn));
+    let local = LocalRole::new(&role.role_arn, &policy).map_err(about)?;
     Ok(match role.max_session_duration {
         Some(seconds) => local.max_session_seconds(seconds),
         None => local,

@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use serde::{Serialize, Serializer};
+
 /// How many requests are remembered.
 const CAPACITY: usize = 65_536;
 
@@ -15,8 +19,9 @@ const MAX_TEXT: usize = 256;
 
 /// One request that the pool answered; see [`LocalIdentityPool::requests`](super::LocalIdentityPool::requests).
 ///
-/// It holds no secret: no token, no secret key.
-#[derive(Clone, Debug)]
+/// It holds no secret: no token, no secret key. As JSON (it is `Serialize`) it is what the admin path and the log of the
+/// program say of a request; `at` is a date there.
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LocalRequest {
     /// `cognito-identity`, `sts`, or empty for a plain HTTP request such as the key set.
@@ -32,6 +37,8 @@ pub struct LocalRequest {
     /// Why the rule applied, where the service's own message does not say: which statement of a trust policy, which
     /// condition, which setting.
     pub why: Option<String>,
+    /// What to do about it.
+    pub advice: Option<&'static str>,
     /// The identity pool that it was about.
     pub identity_pool_id: Option<String>,
     /// The identity that it was about: the one answered, else the one asked for. For a request signed with vended
@@ -50,6 +57,7 @@ pub struct LocalRequest {
     /// The `x-amzn-RequestId` of the answer.
     pub request_id: String,
     /// When it was answered, by the pool's time source.
+    #[serde(serialize_with = "date")]
     pub at: SystemTime,
 }
 
@@ -62,6 +70,7 @@ impl LocalRequest {
             error: None,
             rule: None,
             why: None,
+            advice: None,
             identity_pool_id: None,
             identity_id: None,
             access_key_id: None,
@@ -72,6 +81,13 @@ impl LocalRequest {
             request_id: uuid::Uuid::new_v4().to_string(),
             at,
         }
+    }
+}
+
+fn date<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    match DateTime::from(*at).fmt(Format::DateTime) {
+        Ok(date) => serializer.serialize_str(&date),
+        Err(_) => serializer.serialize_none(),
     }
 }
 
@@ -114,6 +130,8 @@ pub(super) struct Records {
 #[derive(Default)]
 struct Kept {
     requests: VecDeque<LocalRequest>,
+    /// The number of the first of them, counted from the pool's start.
+    first: u64,
     bytes: usize,
 }
 
@@ -124,6 +142,7 @@ impl Kept {
         while (self.requests.len() > CAPACITY || self.bytes > MAX_BYTES)
             && let Some(oldest) = self.requests.pop_front()
         {
+            self.first += 1;
             self.bytes -= oldest.bytes();
         }
     }
@@ -136,6 +155,8 @@ impl Records {
             operation = request.operation,
             status = request.status,
             error = request.error,
+            rule = request.rule,
+            why = request.why,
             request_id = request.request_id,
             "answered"
         );
@@ -149,8 +170,22 @@ impl Records {
         self.kept().requests.iter().cloned().collect()
     }
 
+    /// The requests from number `from` on, no more than `limit` and of those the newest, and the number that the next
+    /// request will have.
+    pub(super) fn since(&self, from: u64, limit: usize) -> (Vec<LocalRequest>, u64) {
+        let kept = self.kept();
+        let count = kept.requests.len();
+        let next = kept.first.saturating_add(count as u64);
+        let known = usize::try_from(from.saturating_sub(kept.first)).unwrap_or(usize::MAX);
+        let skip = known.max(count.saturating_sub(limit)).min(count);
+        (kept.requests.iter().skip(skip).cloned().collect(), next)
+    }
+
     pub(super) fn clear(&self) {
-        *self.kept() = Kept::default();
+        let mut kept = self.kept();
+        kept.first = kept.first.saturating_add(kept.requests.len() as u64);
+        kept.bytes = 0;
+        kept.requests.clear();
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -195,5 +230,31 @@ mod tests {
         );
         let counted: usize = kept.requests.iter().map(LocalRequest::bytes).sum();
         assert_eq!(kept.bytes, counted);
+    }
+
+    #[test]
+    fn requests_are_numbered_from_the_start_whatever_was_forgotten() {
+        let records = Records::default();
+        for operation in ["a", "b", "c"] {
+            records.add(request(operation));
+        }
+        let names = |from, limit| {
+            let (requests, next) = records.since(from, limit);
+            (
+                requests
+                    .iter()
+                    .map(|request| request.operation.clone())
+                    .collect::<String>(),
+                next,
+            )
+        };
+        assert_eq!(names(0, 10), ("abc".into(), 3));
+        assert_eq!(names(0, 2), ("bc".into(), 3));
+        assert_eq!(names(2, 10), ("c".into(), 3));
+        assert_eq!(names(9, 10), ("".into(), 3));
+        records.clear();
+        records.add(request("d"));
+        assert_eq!(names(0, 10), ("d".into(), 4));
+        assert_eq!(names(3, 10), ("d".into(), 4));
     }
 }

@@ -17,7 +17,7 @@ use super::rules::{Refusal, Rule};
 use super::sessions::{Minted, Session};
 use super::sigv4::Scope;
 use super::tokens::Algorithm;
-use super::{admin, shapes, sts, wire};
+use super::{admin, advice, diagnosis, page, shapes, sts, wire};
 
 /// How a request speaks, and what it asks for.
 enum Spoken<'a> {
@@ -52,7 +52,7 @@ impl PoolService {
         request: &Request<Bytes>,
         sleep: Option<SharedAsyncSleep>,
     ) -> Result<Response<Bytes>, Cut> {
-        if let Some(response) = admin::answer(self, request) {
+        if let Some(response) = page::answer(request).or_else(|| admin::answer(self, request)) {
             return Ok(response);
         }
         let now = self.now();
@@ -79,7 +79,10 @@ impl PoolService {
                 self.unanswered(record);
                 return Err(Cut::Reset);
             }
-            Some(LocalFault::RotateKeys { keep_old }) => self.keys.rotate(*keep_old),
+            Some(LocalFault::RotateKeys { keep_old }) => {
+                self.keys.rotate(*keep_old);
+                self.changed();
+            }
             _ => {}
         }
         let answer = match &fault {
@@ -109,7 +112,11 @@ impl PoolService {
             Err(refusal) => {
                 record.error = Some(refusal.error());
                 record.rule = Some(refusal.id());
-                record.why.clone_from(&refusal.why);
+                record.why = refusal
+                    .why
+                    .clone()
+                    .or_else(|| diagnosis::why(self, refusal.id(), request.body(), &record, seconds(now)));
+                record.advice = advice::of(refusal.id());
                 match &spoken {
                     Spoken::Json { .. } => wire::refused(&refusal),
                     Spoken::Query(_) => sts::refused(&refusal, &record.request_id),
@@ -121,10 +128,14 @@ impl PoolService {
             fault.distort(&mut response);
         }
         wire::stamp(&mut response, &record.request_id, now);
+        wire::explain(&mut response, &record);
         if self.settings.cors {
             wire::share(&mut response, request.headers());
         }
         record.status = response.status().as_u16();
+        if record.error.is_none() && operations::may_change(operation) {
+            self.changed();
+        }
         self.records.add(record);
         match fault {
             Some(LocalFault::HalfResponse) => Err(Cut::half(&response)),
@@ -187,7 +198,7 @@ impl PoolService {
             return Err(Rule::DeniedByResourcePolicy.refuse(&[&operation.name]));
         }
         shapes::check(operation.members, &input)?;
-        if self.options.throttling && !self.throttle.admit(operation.name, seconds(now)) {
+        if !self.throttle.admit(operation.name, seconds(now)) {
             return Err(Rule::Throttled.into());
         }
         (operation.run)(&mut Call::new(self, input, now, record))
@@ -235,7 +246,7 @@ impl PoolService {
             }
             path => {
                 let host = path.strip_prefix("/issuers/")?.strip_suffix("/.well-known/jwks.json")?;
-                self.issuers.get(host)?.jwks()
+                self.issuers.get(host)?.jwks()?
             }
         };
         let mut response = wire::response(200, "application/json", document.to_string());

@@ -9,6 +9,7 @@ use aws_lc_rs::{digest, hmac, rand};
 use aws_smithy_runtime_api::box_error::BoxError;
 use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretBox};
 use serde::{Deserialize, Serialize};
 
 use super::clock::seconds;
@@ -130,6 +131,7 @@ pub(super) type Upstream =
 /// Makes and reads credentials.
 pub(super) struct Mint {
     key: hmac::Key,
+    secret: SecretBox<[u8; 32]>,
 }
 
 impl Mint {
@@ -137,9 +139,25 @@ impl Mint {
     pub(super) fn new() -> Option<Self> {
         let mut bytes = [0; 32];
         rand::fill(&mut bytes).ok()?;
-        Some(Self {
+        Some(Self::with_key(bytes))
+    }
+
+    fn with_key(bytes: [u8; 32]) -> Self {
+        Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
-        })
+            secret: SecretBox::new(Box::new(bytes)),
+        }
+    }
+
+    /// The key in base64, to go on with after a restart.
+    pub(super) fn export(&self) -> String {
+        STANDARD.encode_to_string(self.secret.expose_secret())
+    }
+
+    /// With a key that was exported, or nothing if it is none.
+    pub(super) fn import(exported: &str) -> Option<Self> {
+        let bytes = STANDARD.decode_to_vec(exported).ok()?;
+        bytes.try_into().ok().map(Self::with_key)
     }
 
     /// An access key id with `prefix` and its secret.

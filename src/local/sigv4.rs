@@ -152,6 +152,11 @@ pub(super) struct Scope<'a> {
     pub(super) region: Option<&'a str>,
 }
 
+/// When a request says that it was signed, in seconds since the epoch.
+pub(super) fn signed_at(request: &Request<Bytes>) -> Option<i64> {
+    parse_date(&header(request, "x-amz-date")?)
+}
+
 /// Whether `request` was signed with `secret`, now (seconds since the epoch), for `scope`.
 pub(super) fn verify(
     request: &Request<Bytes>,

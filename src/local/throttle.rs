@@ -1,6 +1,7 @@
 //! The documented quotas, counted over all pools, as the service does for an account.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Requests a second.
@@ -14,14 +15,35 @@ fn quota(operation: &str) -> u32 {
     }
 }
 
-/// Counts the requests of each second.
+/// Counts the requests of each second, while it is switched on.
 #[derive(Default)]
-pub(super) struct Throttle(Mutex<HashMap<&'static str, (i64, u32)>>);
+pub(super) struct Throttle {
+    on: AtomicBool,
+    counts: Mutex<HashMap<&'static str, (i64, u32)>>,
+}
 
 impl Throttle {
+    pub(super) fn new(on: bool) -> Self {
+        Self {
+            on: on.into(),
+            counts: Mutex::default(),
+        }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn switch(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+
     /// Whether one request more fits into this second.
     pub(super) fn admit(&self, operation: &'static str, second: i64) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_on() {
+            return true;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (counted, count) = counts.entry(operation).or_default();
         if *counted != second {
             (*counted, *count) = (second, 0);
@@ -37,10 +59,12 @@ mod tests {
 
     #[test]
     fn each_operation_has_its_own_quota_each_second() {
-        let throttle = Throttle::default();
+        let throttle = Throttle::new(true);
         let admitted = |second| (0..60).filter(|_| throttle.admit("GetId", second)).count();
         assert_eq!(admitted(1), 25);
         assert!(throttle.admit("GetOpenIdToken", 1));
         assert_eq!(admitted(2), 25);
+        throttle.switch(false);
+        assert_eq!(admitted(2), 60);
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_SHA256,
-    RSA_PKCS1_SHA512,
+    RSA_PKCS1_SHA512, RsaPublicKeyComponents,
 };
-use base64_simd::URL_SAFE_NO_PAD;
+use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -145,6 +146,44 @@ impl KeyRing {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The keys as PKCS#8, in the order of their age, with their ids; the published one has no content.
+    pub(super) fn export(&self) -> Vec<(String, Option<String>)> {
+        let keys = self.keys();
+        keys.published
+            .iter()
+            .map(|(kid, key)| {
+                let shared = SigningKey::shared().is_some_and(|shared| Arc::ptr_eq(&shared, key));
+                let content = (!shared).then(|| key.pair.as_der().ok()).flatten();
+                (
+                    kid.clone(),
+                    content.map(|der: Pkcs8V1Der<'_>| STANDARD.encode_to_string(der.as_ref())),
+                )
+            })
+            .collect()
+    }
+
+    /// Takes over exported keys. Nothing changes if one of them is none.
+    pub(super) fn import(&self, exported: &[(String, Option<String>)]) -> Option<()> {
+        let mut published = Vec::new();
+        for (kid, content) in exported {
+            let key = match content {
+                None => SigningKey::shared()?,
+                Some(content) => {
+                    let der = STANDARD.decode_to_vec(content).ok()?;
+                    Arc::new(SigningKey::new(RsaKeyPair::from_pkcs8(&der).ok()?)?)
+                }
+            };
+            published.push((kid.clone(), key));
+        }
+        let (last, _) = published.last()?;
+        let generation = last
+            .strip_prefix(&self.region)
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(1);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Keys { generation, published };
+        Some(())
+    }
+
     /// Signs with a new key from now on. Tokens of the older keys stay valid if `keep` is set.
     pub(super) fn rotate(&self, keep: bool) {
         let Some(key) = SigningKey::generate() else { return };
@@ -199,6 +238,42 @@ impl KeyRing {
     }
 }
 
+/// The RSA keys that a provider of somebody else's publishes (a JWKS document).
+pub(super) struct PublishedKeys(Vec<(Option<String>, RsaPublicKeyComponents<Vec<u8>>)>);
+
+impl PublishedKeys {
+    /// The RSA keys of a JWKS document; nothing if it has none.
+    pub(super) fn parse(jwks: &str) -> Option<Self> {
+        let document: Value = serde_json::from_str(jwks).ok()?;
+        let number = |key: &Value, name: &str| URL_SAFE_NO_PAD.decode_to_vec(key.get(name)?.as_str()?).ok();
+        let keys: Vec<_> = document
+            .get("keys")?
+            .as_array()?
+            .iter()
+            .filter(|key| key.get("kty").and_then(Value::as_str) == Some("RSA"))
+            .filter_map(|key| {
+                let kid = key.get("kid").and_then(Value::as_str).map(str::to_owned);
+                let (n, e) = (number(key, "n")?, number(key, "e")?);
+                Some((kid, RsaPublicKeyComponents { n, e }))
+            })
+            .collect();
+        (!keys.is_empty()).then_some(Self(keys))
+    }
+
+    /// Whether one of them made the signature of `token`, with RS256.
+    pub(super) fn verify(&self, token: &Jwt<'_>) -> bool {
+        token.alg == Algorithm::Rs256.name()
+            && self
+                .0
+                .iter()
+                .filter(|(kid, _)| kid.as_deref().is_none_or(|kid| kid == token.kid))
+                .any(|(_, key)| {
+                    key.verify(&RSA_PKCS1_2048_8192_SHA256, token.signed.as_bytes(), &token.signature)
+                        .is_ok()
+                })
+    }
+}
+
 /// A JSON web token, taken apart but not verified.
 pub(super) struct Jwt<'a> {
     kid: String,
@@ -229,6 +304,15 @@ impl<'a> Jwt<'a> {
 
     pub(super) fn text(&self, claim: &str) -> &str {
         self.claims.get(claim).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The audiences, of which real providers may name several.
+    pub(super) fn audiences(&self) -> Vec<&str> {
+        match self.claims.get("aud") {
+            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+            Some(one) => one.as_str().into_iter().collect(),
+            None => Vec::new(),
+        }
     }
 
     pub(super) fn exp(&self) -> i64 {
@@ -346,6 +430,29 @@ mod tests {
     }
 
     #[test]
+    fn exported_keys_verify_and_sign_on_in_another_ring() {
+        let ring = KeyRing::new("us-east-1", false).unwrap();
+        let first = ring.sign(Algorithm::Rs512, &json!({})).unwrap();
+        ring.rotate(true);
+        let second = ring.sign(Algorithm::Rs512, &json!({})).unwrap();
+        let other = KeyRing::new("us-east-1", false).unwrap();
+        other.import(&ring.export()).unwrap();
+        for token in [&first, &second] {
+            assert!(other.verify(&Jwt::parse(token).unwrap(), Algorithm::Rs512));
+        }
+        let third = other.sign(Algorithm::Rs512, &json!({})).unwrap();
+        assert!(ring.verify(&Jwt::parse(&third).unwrap(), Algorithm::Rs512));
+        other.rotate(true);
+        assert_eq!(other.jwks(Algorithm::Rs512)["keys"][2]["kid"], "us-east-13");
+        assert!(
+            other
+                .import(&[("us-east-11".to_owned(), Some("AAAA".to_owned()))])
+                .is_none()
+        );
+        assert_eq!(other.export().len(), 3, "nothing changed");
+    }
+
+    #[test]
     fn claims_are_in_the_order_of_the_service() {
         let issue = Issue {
             identity_id: "us-east-1:i".into(),
@@ -359,6 +466,29 @@ mod tests {
             serde_json::to_string(&claims).unwrap(),
             r#"{"sub":"us-east-1:i","aud":"us-east-1:p","amr":["authenticated"],"https://aws.amazon.com/tags":{"principal_tags":{"tenant":["t1"]}},"iss":"https://cognito-identity.amazonaws.com","https://cognito-identity.amazonaws.com/identity-pool-arn":"arn:pool","exp":1900,"iat":1000}"#
         );
+    }
+
+    #[test]
+    fn a_published_key_set_verifies_what_its_provider_signed_and_nothing_else() {
+        let provider = KeyRing::new("accounts.example.com", true).unwrap();
+        let token = provider.sign(Algorithm::Rs256, &json!({ "sub": "x" })).unwrap();
+        let keys = PublishedKeys::parse(&provider.jwks(Algorithm::Rs256).to_string()).unwrap();
+        assert!(keys.verify(&Jwt::parse(&token).unwrap()));
+        let other = provider.sign(Algorithm::Rs512, &json!({ "sub": "x" })).unwrap();
+        assert!(!keys.verify(&Jwt::parse(&other).unwrap()), "the algorithm is pinned");
+        let stranger = KeyRing::new("accounts.example.com", true).unwrap();
+        let forged = stranger.sign(Algorithm::Rs256, &json!({ "sub": "x" })).unwrap();
+        assert!(!keys.verify(&Jwt::parse(&forged).unwrap()));
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"keys":[]}"#,
+            r#"{"keys":[{"kty":"EC"}]}"#,
+            r#"{"keys":[{"kty":"RSA","n":"!"}]}"#,
+        ] {
+            assert!(PublishedKeys::parse(text).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::record::LocalRequest;
 use super::rules::{Refusal, Rule};
 use super::shapes;
 
@@ -18,6 +19,10 @@ const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-amzn-errormessage");
+
+const RULE: HeaderName = HeaderName::from_static("x-local-rule");
+const WHY: HeaderName = HeaderName::from_static("x-local-why");
+const ADVICE: HeaderName = HeaderName::from_static("x-local-advice");
 
 /// A message longer than this is in the body alone: a header of 50 kB closes connections.
 const MAX_HEADER_MESSAGE: usize = 2048;
@@ -155,6 +160,21 @@ pub(super) fn stamp(response: &mut Response<Bytes>, request_id: &str, now: Syste
     }
 }
 
+/// Says which rule refused, why, and what to do, in headers that the real service does not have.
+pub(super) fn explain(response: &mut Response<Bytes>, record: &LocalRequest) {
+    let says = [
+        (RULE, record.rule),
+        (WHY, record.why.as_deref()),
+        (ADVICE, record.advice),
+    ];
+    for (name, text) in says {
+        let text = text.filter(|text| text.len() <= MAX_HEADER_MESSAGE);
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
 /// The answer to a browser that asks whether it may call.
 pub(super) fn preflight() -> Response<Bytes> {
     let mut response = response(200, "text/plain", "");
@@ -178,7 +198,9 @@ pub(super) fn share(response: &mut Response<Bytes>, request: &HeaderMap) {
     let headers = response.headers_mut();
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,Date"),
+        HeaderValue::from_static(
+            "x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,Date,x-local-rule,x-local-why,x-local-advice",
+        ),
     );
     if request.contains_key(header::ORIGIN) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

@@ -154,18 +154,22 @@ class Request:
     key: str
 
 
+def program(target: str) -> Path:
+    """The program of this crate."""
+    return Path(target) / "debug" / "cognito-identity-pool"
+
+
 class Pool:
-    """`examples/local_pool`, and what it says of itself."""
+    """`cognito-identity-pool local`, and what it says of itself."""
 
     def __init__(self, target: str, *options: str, env: dict[str, str] | None = None):
         name = f"pool-{len(_servers)}"
         self.log, env_file = SCRATCH / f"{name}.log", SCRATCH / f"{name}.env"
         self.port = free_port()
-        program = Path(target) / "debug" / "examples" / "local_pool"
-        self.server = serve([program, "--port", self.port, "--env-file", env_file, *options], self.log, env)
+        self.server = serve([program(target), "local", "--port", self.port, "--env-file", env_file, *options], self.log, env)
         until(lambda: "listening on" in self.log.read_text() or self.server.poll() is not None, "the pool", 10)
         if self.server.poll() is not None:
-            raise RuntimeError(f"local_pool ended: {self.log.read_text()}")
+            raise RuntimeError(f"the pool ended: {self.log.read_text()}")
         # As a shell sources it, so that the file itself is checked, too.
         printed = subprocess.run(
             ["bash", "-c", 'source "$1" && env -0', "bash", env_file], capture_output=True, env={}, check=True, text=True

@@ -17,15 +17,15 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from harness import tampered
+from harness import program, tampered
 
-RULE = re.compile(r"^(documented|observed|assumed) +(\w+) (\w+)\n(?: {11}(.*)\n)?(?: {11}(.*)\n)", re.MULTILINE)
+RULE = re.compile(r"^(documented|observed|assumed|deviation) +(\w+) (\w+)\n(?: {11}(.*)\n)?(?: {11}(.*)\n)", re.MULTILINE)
 
 
 def known_rules(target: str) -> dict[str, tuple[str, str, str]]:
     """The fidelity table: rule -> how well it is known, error type, message."""
     printed = subprocess.run(
-        [f"{target}/debug/examples/local_pool", "--rules"], capture_output=True, text=True, check=True
+        [program(target), "local", "--rules"], capture_output=True, text=True, check=True
     ).stdout
     return {rule: (fidelity, error, message or "") for fidelity, rule, error, message, _ in RULE.findall(printed)}
 

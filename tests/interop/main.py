@@ -6,8 +6,13 @@ import sys
 
 import credentials
 import crt
+import fixtures
 import harness
 import operations
+import page
+import policies
+import program
+import programs
 import refresh_tokens
 import refusals
 import servers
@@ -25,6 +30,11 @@ def suites(target: str) -> dict:
         "operations": lambda: operations.run(stage()),
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),
+        "policies": lambda: policies.run(target),
+        "program": lambda: program.run(target),
+        "programs": lambda: programs.run(target),
+        "page": lambda: page.run(target),
+        "fixtures": lambda: fixtures.run(target),
         "crt": lambda: crt.run(target),
         "signers": lambda: signers.run(target),
         "refresh_tokens": lambda: refresh_tokens.run(target),

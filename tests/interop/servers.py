@@ -205,7 +205,7 @@ def opens(target: str, stage: Stage, endpoint: str, user_role: str) -> None:
     keys = environment(AWS_ACCESS_KEY_ID=ACCOUNT, AWS_SECRET_ACCESS_KEY="test", AWS_REGION=REGION)
 
     def before(seconds: int) -> Place:
-        """`examples/local_pool`, which says of the credentials what the server says."""
+        """The program, which says of the credentials what the server says."""
         pool = Pool(target, "--sts-endpoint", endpoint, "--sts-seconds", str(seconds), env=keys)
         return Place(
             str(seconds), pool.endpoint, pool.pool_id, REGION, ISSUER, "", pool.provider,
@@ -249,7 +249,7 @@ def opens(target: str, stage: Stage, endpoint: str, user_role: str) -> None:
             equal(user.put(f"{own}/first"), {"answer": None})
             time.sleep(4)
             equal(user.put(f"{own}/second"), {"error": "ExpiredToken"})
-    with check("local_pool stands before no server of another machine unless told to"):
+    with check("the program stands before no server of another machine unless told to"):
         try:
             Pool(target, "--sts-endpoint", "https://sts.example.com", env=keys)
         except RuntimeError as refused:

@@ -1220,7 +1220,7 @@ async fn errors_have_the_head_and_body_of_the_service() {
     assert_eq!(header("content-type"), "application/x-amz-json-1.1");
     assert_eq!(
         header("access-control-expose-headers"),
-        "x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,Date"
+        "x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,Date,x-local-rule,x-local-why,x-local-advice"
     );
     assert_eq!(header("access-control-allow-origin"), "*");
     assert_eq!(header("x-amzn-requestid"), s.pool.requests()[0].request_id);
@@ -1398,7 +1398,8 @@ async fn other_protocols_get_an_answer() {
     let s = Stage::start().await;
     let done = |text: &str| text.contains("\r\n\r\n");
     for (request, expected) in [
-        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404"),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200"),
+        ("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404"),
         (
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
             "HTTP/1.1 404",

@@ -9,6 +9,7 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod admin;
 mod errors;
 mod faults;
 mod operations;

@@ -13,5 +13,8 @@ mod admin;
 mod attacks;
 mod audit;
 mod cloudformation;
+mod denied;
+mod forgetting;
+mod model;
 mod vending;
 mod verifier;

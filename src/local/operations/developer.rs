@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Call;
+use super::call::Call;
 use crate::local::answer::Answer;
 use crate::local::directory::{Life, Link};
 use crate::local::pool_service::PoolService;

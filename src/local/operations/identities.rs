@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Call;
+use super::call::Call;
 use crate::local::answer::Answer;
 use crate::local::directory::{Identity, Life};
 use crate::local::rules::{Refusal, Rule};

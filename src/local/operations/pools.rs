@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Call;
+use super::call::Call;
 use crate::local::answer::Answer;
 use crate::local::pool_service::PoolService;
 use crate::local::pools::{Pool, PoolSettings, RoleMapping, State, TagMap};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Call, login_check};
+use super::call::{Call, login_check};
 use crate::local::answer::Answer;
 use crate::local::directory::Life;
 use crate::local::logins::{self, CognitoToken, VerifiedLogin};
