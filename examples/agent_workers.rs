@@ -19,6 +19,7 @@ const PROVIDER: &str = "login.mycompany.myapp";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    audit_to_stderr();
     let pool = LocalIdentityPool::builder()
         .developer_provider(PROVIDER)
         .start()
@@ -89,4 +90,16 @@ async fn main() -> anyhow::Result<()> {
     );
     println!("\n{:?}", users.metrics());
     Ok(())
+}
+
+/// The audit trail as JSON lines, one object an event. Stderr here; in production whatever ships your logs, with an access of its own.
+fn audit_to_stderr() {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
+    let audit = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_filter(Targets::new().with_target(cognito_identity_pool::server::AUDIT_TARGET, LevelFilter::INFO));
+    tracing_subscriber::registry().with(audit).init();
 }

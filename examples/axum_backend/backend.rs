@@ -1,7 +1,7 @@
 //! A complete backend on axum: its own users and sessions, and the AWS identity of whoever is signed in.
 //!
 //! ```text
-//! POST /session       {"guest": id or nothing}      a session, before anybody has signed in; a ticket for the guest
+//! POST /session       {"device", "guest"}           a session, before anybody has signed in; a ticket for the guest
 //! POST /sign-in       {"email", "password"}         the session becomes a user's, under a new id
 //! POST /sign-out                                    it ends
 //! POST /aws/identity  what `HttpBackend` sends      the user's identity and token
@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cognito_identity_pool::{
-    DeveloperUserId, Error, ErrorKind, IdentityId, Logins, TokenVendor, TokenVerifier,
+    DeveloperUserId, Error, IdentityId, Logins, TokenVendor, TokenVerifier,
     developer::IdentityRequest,
     server::{GuestTicket, HttpRefusal, VendRequest, VendedToken, VerifiedToken},
     token::RefreshReason,
@@ -58,7 +58,7 @@ pub(crate) struct User {
 
 #[derive(Clone)]
 struct Session {
-    /// What a guest's ticket is bound to. Unlike the session's id it stays the same at sign-in, and is told to nobody.
+    /// What a guest's ticket is bound to: the secret of the device. Unlike the session's id it stays the same at sign-in.
     client: String,
     user: Option<&'static str>,
     wrong_passwords: u8,
@@ -205,28 +205,36 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 #[derive(Deserialize)]
 struct Begin {
+    /// The secret of the installation, which an earlier session gave out: a device outlives its sessions.
+    device: Option<String>,
     guest: Option<String>,
 }
 
-/// The guest that a session names when it begins is the only one that it can link: a ticket is given out here and nowhere
-/// else. Whoever could name a guest at sign-in would take over the data of every guest whose id he has seen.
+/// The guest belongs to the device that has named it first: whoever names it later, or at the sign-in, gets no ticket. Without a
+/// ticket the session begins all the same, and the guest stays what it is.
 async fn begin(State(backend): State<Arc<Backend>>, Body(form): Body<Begin>) -> Result<Response, Refusal> {
-    let client = uuid::Uuid::new_v4().to_string();
+    // Long enough that it is one of ours: whoever makes one up is a device of its own.
+    let known = form.device.filter(|device| device.len() == 36);
+    let device = known.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let claim = match form.guest {
         Some(guest) => {
             let guest = IdentityId::new(guest).map_err(|_| StatusCode::BAD_REQUEST)?;
-            Some(backend.vendor.issue_guest_claim(&guest, &client).await?)
+            let claim = backend.vendor.issue_guest_claim(&guest, &device).await;
+            claim
+                .inspect_err(|error| tracing::warn!(?error, "no ticket for the guest"))
+                .ok()
         }
         None => None,
     };
     let id = backend.open(Session {
-        client,
+        client: device.clone(),
         user: None,
         wrong_passwords: 0,
         last_fresh: None,
     });
     let claim = claim.as_ref().map(GuestTicket::expose);
-    Ok((in_cookie(&id), Json(json!({ "session": id, "guestClaim": claim }))).into_response())
+    let begun = json!({ "session": id, "device": device, "guestClaim": claim });
+    Ok((in_cookie(&id), Json(begun)).into_response())
 }
 
 #[derive(Deserialize)]
@@ -297,13 +305,15 @@ async fn vend(
     ask: IdentityRequest,
 ) -> Result<VendedToken, Refusal> {
     if let Some(claim) = ask.guest_claim(&*caller.session.client) {
-        match backend.vendor.link_guest(user, claim).await {
-            // No reason to keep the user out: the guest stays what it is.
-            Err(error) if matches!(error.kind(), ErrorKind::ClaimRefused | ErrorKind::UserAlreadyRegistered) => {
-                tracing::warn!(?error, "guest not linked");
-            }
-            linked => return Ok(linked?),
+        // A guest that is not linked is no reason to keep the user out: it stays what it is.
+        let linked = backend
+            .vendor
+            .vend_linking_guest(VendRequest::new(user.clone()), claim)
+            .await?;
+        if let Some(error) = linked.not_linked {
+            tracing::warn!(?error, "guest not linked");
         }
+        return Ok(linked.vended);
     }
     if !ask.logins().is_empty() {
         let known = [Logins::FACEBOOK, Logins::GOOGLE];

@@ -50,6 +50,7 @@ async fn serve(pool: &LocalIdentityPool) -> anyhow::Result<String> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    audit_to_stderr();
     let clock = LocalClock::at_present();
     let pool = LocalIdentityPool::builder()
         .developer_provider(PROVIDER)
@@ -131,4 +132,16 @@ async fn main() -> anyhow::Result<()> {
 
 fn tail(id: &str) -> &str {
     id.get(id.len().saturating_sub(6)..).unwrap_or(id)
+}
+
+/// The audit trail as JSON lines, one object an event. Stderr here; in production whatever ships your logs, with an access of its own.
+fn audit_to_stderr() {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
+    let audit = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_filter(Targets::new().with_target(cognito_identity_pool::server::AUDIT_TARGET, LevelFilter::INFO));
+    tracing_subscriber::registry().with(audit).init();
 }

@@ -19,6 +19,7 @@ use lambda_http::service_fn;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
+    audit_to_stderr();
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
         return serve().await;
     }
@@ -54,4 +55,16 @@ async fn serve() -> Result<(), lambda_http::Error> {
     let user_ids = UserIds::hmac_sha256(std::env::var("USER_ID_KEY")?)?;
     let function = Function { vendor, user_ids };
     lambda_http::run(service_fn(|request| function.handle(request))).await
+}
+
+/// The audit trail as JSON lines, one object an event. Stderr here; in production whatever ships your logs, with an access of its own.
+fn audit_to_stderr() {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
+    let audit = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_filter(Targets::new().with_target(cognito_identity_pool::server::AUDIT_TARGET, LevelFilter::INFO));
+    tracing_subscriber::registry().with(audit).init();
 }

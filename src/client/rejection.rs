@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef, InterceptorContext,
@@ -16,6 +17,7 @@ use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 use super::CognitoCredentialsProvider;
 use super::current_session::CurrentSession;
 use super::pin::session_of;
+use super::session::Session;
 use crate::error::{Error, ErrorKind};
 use crate::refresh::Failure;
 use crate::service::code_of;
@@ -67,6 +69,38 @@ impl CognitoCredentialsProvider {
     /// The second line beside [`rejection_interceptor`](Self::rejection_interceptor): the SDK does not retry these codes by itself.
     pub fn rejection_retry(&self) -> RejectionRetry {
         RejectionRetry
+    }
+}
+
+impl Session {
+    /// As [`CognitoCredentialsProvider::rejection_interceptor`], for a client of this session: of a user of
+    /// [`UserCredentials`](crate::UserCredentials), say.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::Session;
+    /// # fn example(session: Session, base: aws_config::SdkConfig) {
+    /// let config = aws_sdk_sts::config::Builder::from(&session.sdk_config(&base))
+    ///     .interceptor(session.rejection_interceptor())
+    ///     .retry_classifier(session.rejection_retry())
+    ///     .build();
+    /// let client = aws_sdk_sts::Client::from_conf(config);
+    /// # }
+    /// ```
+    pub fn rejection_interceptor(&self) -> RejectionInterceptor {
+        RejectionInterceptor {
+            current: Arc::clone(&self.current),
+        }
+    }
+
+    /// The second line beside [`rejection_interceptor`](Self::rejection_interceptor): the SDK does not retry these codes by itself.
+    pub fn rejection_retry(&self) -> RejectionRetry {
+        RejectionRetry
+    }
+
+    /// Says that a service has refused these credentials. If, and only if, they are still the current ones, the next caller waits
+    /// for new ones. `false`: they are not current.
+    pub fn invalidate(&self, credentials: &Credentials) -> bool {
+        self.current.invalidate_signer(credentials.access_key_id())
     }
 }
 

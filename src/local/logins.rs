@@ -13,7 +13,9 @@ use super::tokens::{Algorithm, Jwt, KeyRing};
 /// Whether a key of the logins map stands for Cognito's own tokens.
 pub(super) fn is_cognito_host(provider: &str) -> bool {
     (provider.starts_with("cognito-identity.") || provider.starts_with("cognito-identity-"))
-        && (provider.ends_with(".amazonaws.com") || provider.ends_with(".amazonaws.com.cn"))
+        && [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"]
+            .iter()
+            .any(|suffix| provider.ends_with(suffix))
 }
 
 /// Whether a key of the logins map names a public provider, configured or not.

@@ -483,10 +483,10 @@ rules! {
             "Tokens of external providers are accepted for five minutes after their exp (option).",
             "Developer Guide, open-id";
         IssuerHost: Observed,
-            "iss is cognito-identity.amazonaws.com, in China the regional host; in GovCloud it is the regional host (assumed). An option.",
+            "iss is cognito-identity.amazonaws.com, in China the regional host; in GovCloud and in the European Sovereign Cloud it is the regional host (assumed). An option.",
             "aws/aws-sdk-net#1251";
         TrustPrincipal: Documented,
-            "The principal in a trust policy, and the prefix of its condition keys: cognito-identity.amazonaws.com; cognito-identity-us-gov.amazonaws.com in GovCloud West, cognito-identity.us-gov-east-1.amazonaws.com in East; in China the regional host, with the prefix cognito-identity.amazonaws.com.cn accepted besides.",
+            "The principal in a trust policy, and the prefix of its condition keys: cognito-identity.amazonaws.com; cognito-identity-us-gov.amazonaws.com in GovCloud West, cognito-identity.us-gov-east-1.amazonaws.com in East; in China the regional host, with the prefix cognito-identity.amazonaws.com.cn accepted besides; in the European Sovereign Cloud the regional host (assumed).",
             "AWS GovCloud (US) User Guide, govcloud-cog; docs.amazonaws.cn, identity-pools-security-best-practices";
         Throttling: Documented,
             "Requests a second over all pools: GetId 25, GetOpenIdToken and GetCredentialsForIdentity 200, GetOpenIdTokenForDeveloperIdentity 50, DeleteIdentities 10, ListIdentities 5, tags 5, 5 and 10; others (assumed) 5. Off unless switched on.",

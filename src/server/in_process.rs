@@ -1,11 +1,13 @@
 //! Vending to sessions in the same process, which keep what they make of a token themselves.
 
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_types::SdkConfig;
+use futures_util::future::{Either, select};
 
 use super::audit::{Audit, TokenSource};
 use super::deny_list;
@@ -33,7 +35,13 @@ pub(crate) struct InProcessVend<'a> {
 
 impl TokenVendor {
     /// A new token, past the cache: it is exchanged once and not needed again.
-    pub(crate) async fn vend_in_process(&self, vend: InProcessVend<'_>) -> Result<DeveloperIdentity, Error> {
+    ///
+    /// It is given up if `closed` comes while it waits for its turn; what has been sent is waited for.
+    pub(crate) async fn vend_in_process(
+        &self,
+        vend: InProcessVend<'_>,
+        closed: impl Future<Output = Error> + Send,
+    ) -> Result<DeveloperIdentity, Error> {
         let inner = &self.inner;
         let options = TokenOptions {
             duration: vend.duration.unwrap_or(inner.defaults.duration),
@@ -55,7 +63,12 @@ impl TokenVendor {
                 lane: Lane::Background,
                 patience: vend.patience,
             };
-            inner.ask(&admission, ask).await
+            let turn = inner.turn(ask.lane, ask.patience);
+            let turn = match select(pin!(closed), pin!(turn)).await {
+                Either::Left((error, _)) => return Err(error),
+                Either::Right((turn, _)) => turn?,
+            };
+            inner.ask_in_turn(&admission, turn, ask).await
         };
         let result = asked.await;
         audit.vended(TokenSource::Asked, &result);

@@ -466,10 +466,23 @@ impl VendorInner {
 
     /// `GetOpenIdTokenForDeveloperIdentity`, when it is this request's turn and if the user may still be served then.
     pub(super) async fn ask(&self, admission: &Admission, ask: Ask<'_>) -> Result<VendedToken, Error> {
-        let turn = match &self.limit {
-            Some(limit) => limit.turn(ask.lane, ask.patience).await?,
-            None => Turn::unlimited(),
-        };
+        let turn = self.turn(ask.lane, ask.patience).await?;
+        self.ask_in_turn(admission, turn, ask).await
+    }
+
+    pub(super) async fn turn(&self, lane: Lane, patience: Duration) -> Result<Turn, Error> {
+        match &self.limit {
+            Some(limit) => limit.turn(lane, patience).await,
+            None => Ok(Turn::unlimited()),
+        }
+    }
+
+    pub(super) async fn ask_in_turn(
+        &self,
+        admission: &Admission,
+        turn: Turn,
+        ask: Ask<'_>,
+    ) -> Result<VendedToken, Error> {
         admission.send()?;
         turn.used();
         let request = TokenFor {

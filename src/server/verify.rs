@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::service::http::{Fetch, is_private};
-use crate::service::time_source;
+use crate::service::{service_endpoint, time_source};
 use crate::token::check_token;
 
 /// Verifies the OpenID tokens of an identity pool's developer users, for services that accept them as bearers.
@@ -85,8 +85,8 @@ impl TokenVerifierBuilder {
         self
     }
 
-    /// Where the keys are published: by default `https://<issuer host>/.well-known/jwks_uri`. Must be `https`, except on
-    /// loopback.
+    /// Where the keys are published: by default `https://<issuer host>/.well-known/jwks_uri`, or those of the local pool that
+    /// `AWS_ENDPOINT_URL_COGNITO_IDENTITY` points to, if the config was loaded by aws-config. Must be `https`, except on loopback.
     ///
     /// Whoever can answer there can be any user.
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
@@ -110,11 +110,12 @@ impl TokenVerifierBuilder {
     pub fn build(self) -> Result<TokenVerifier, Error> {
         let (pool, provider) = (self.pool?, self.provider?);
         let host = self.issuer_host.unwrap_or_else(|| pool.issuer_host());
+        let app = self.app.as_ref();
         let uri = self
             .jwks_uri
+            .or_else(|| local_endpoint(app?))
             .unwrap_or_else(|| format!("https://{host}/.well-known/jwks_uri"));
         check_uri(&uri)?;
-        let app = self.app.as_ref();
         let clock = Clock::new(time_source(app));
         Ok(TokenVerifier {
             inner: Arc::new(VerifierInner {
@@ -127,6 +128,15 @@ impl TokenVerifierBuilder {
             }),
         })
     }
+}
+
+/// The keys of a local pool that the app's environment points to by `AWS_ENDPOINT_URL_COGNITO_IDENTITY`. Only on loopback: an endpoint
+/// elsewhere is a proxy or a VPC's, and the keys are Cognito's all the same.
+fn local_endpoint(app: &SdkConfig) -> Option<String> {
+    let endpoint = service_endpoint(app, "Cognito Identity")?;
+    let host = endpoint.parse::<http::Uri>().ok()?.host()?.to_owned();
+    let is_loopback = matches!(&*host, "localhost" | "127.0.0.1" | "[::1]");
+    is_loopback.then(|| format!("{}/.well-known/jwks_uri", endpoint.trim_end_matches('/')))
 }
 
 fn check_uri(uri: &str) -> Result<(), Error> {
@@ -227,13 +237,27 @@ impl TokenVerifier {
         }
     }
 
+    /// Fetches the keys, unless they are there: for the start of a process, so that the first verification need not wait. They are
+    /// fetched anew by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Transport`], [`ErrorKind::Timeout`], [`ErrorKind::Service`] or [`ErrorKind::InvalidResponse`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe. Keys that other callers wait for are fetched on.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.inner.keys.ready().await
+    }
+
     /// Verifies a token and tells whose it is.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidToken`], whose [`causes`](Error::causes) say why (HTTP status 401). If the keys cannot be fetched:
-    /// [`ErrorKind::Transport`], [`ErrorKind::Timeout`], [`ErrorKind::Service`] or [`ErrorKind::InvalidResponse`] (503). No
-    /// error shows the token.
+    /// [`ErrorKind::InvalidToken`], whose [`causes`](Error::causes) say why (HTTP status 401). If the keys cannot be fetched, or the
+    /// token's key is not among those that were fetched a moment ago: [`ErrorKind::Transport`], [`ErrorKind::Timeout`],
+    /// [`ErrorKind::Service`] or [`ErrorKind::InvalidResponse`] (503). No error shows the token.
     ///
     /// # Cancel safety
     ///
@@ -306,12 +330,21 @@ impl VerifierInner {
             ));
         }
         // The user id stands last and may itself have colons in it.
-        let user = claims.amr.iter().find_map(|amr| {
+        let mut users = claims.amr.iter().filter_map(|amr| {
             let rest = amr.strip_prefix(self.provider.as_str())?.strip_prefix(':')?;
-            DeveloperUserId::new(rest.strip_prefix(self.pool.as_str())?.strip_prefix(':')?).ok()
+            rest.strip_prefix(self.pool.as_str())?.strip_prefix(':')
         });
-        let user_id =
-            user.ok_or_else(|| refused(CauseKind::WrongTokenKind, "it names no user of the developer provider"))?;
+        let (user, another) = (users.next(), users.next());
+        if another.is_some() {
+            // After a merge one identity is two users: whom the token was vended to cannot be told.
+            return Err(refused(
+                CauseKind::WrongTokenKind,
+                "it names more than one user of the developer provider",
+            ));
+        }
+        let user_id = user
+            .and_then(|user| DeveloperUserId::new(user).ok())
+            .ok_or_else(|| refused(CauseKind::WrongTokenKind, "it names no user of the developer provider"))?;
         let identity_id = IdentityId::new(claims.sub)
             .ok()
             .filter(|id| id.region() == self.pool.region())

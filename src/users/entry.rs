@@ -1,12 +1,10 @@
 //! A user of this process: whose credentials a session has, and how they are asked for.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
 use super::metrics::Counters;
@@ -156,19 +154,20 @@ impl DeveloperIdentityProvider for VendorBackend {
             Some(options) => (&options.tags, options.duration),
             None => (&none, None),
         };
-        let vended = shared.vendor.vend_in_process(InProcessVend {
+        let vend = InProcessVend {
             user: &entry.user,
             tags,
             duration,
             patience: shared.max_wait,
             ended: &entry.ended,
-        });
+        };
         // What waits for its turn when everything is closed need not have it.
-        let closed = shared.closing.until(Closing::is_closed);
-        match select(pin!(closed), pin!(vended)).await {
-            Either::Left(_) => Err(BackendError::own(closed_error())),
-            Either::Right((vended, _)) => vended.map_err(BackendError::own),
-        }
+        let closed = async {
+            shared.closing.until(Closing::is_closed).await;
+            closed_error()
+        };
+        let vended = shared.vendor.vend_in_process(vend, closed);
+        vended.await.map_err(BackendError::own)
     }
 }
 

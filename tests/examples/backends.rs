@@ -203,6 +203,50 @@ async fn a_stolen_guest_is_not_linked_and_nobody_is_kept_out() {
 }
 
 #[tokio::test]
+async fn theft_of_a_guest_by_naming_it() {
+    let app = App::start().await;
+    let provider = app.stage.provider();
+    let victim = app.guest(&provider).await;
+    let (session, claim) = app.begin(Some(&victim)).await;
+    // Mallory has seen the id, and begins a session with it, before her sign-in and as often as she likes.
+    for _ in 0..3 {
+        let (thief, stolen) = app.begin(Some(&victim)).await;
+        assert_eq!(stolen, None, "the guest belongs to the device that named it first");
+        let thief = app
+            .sign_in(&thief, "bob@example.com", "builder")
+            .await
+            .member("session");
+        let ask = json!({ "reason": "firstUse", "guest": { "identityId": victim.as_str(), "claim": claim } });
+        let answer = app.post_json("/aws/identity", &thief, ask).await;
+        assert_eq!(answer.status, 200);
+        assert_ne!(answer.member("identityId"), victim.as_str());
+    }
+    // The owner is not locked out.
+    let session = app
+        .sign_in(&session, "alice@example.com", "wonderland")
+        .await
+        .member("session");
+    let backend = app.http_backend(&session).guest_claim(claim.unwrap()).build().unwrap();
+    let signed_in = provider.switch_to(Login::developer(backend)).ready().await.unwrap();
+    assert_eq!(signed_in.identity_id, victim);
+}
+
+#[tokio::test]
+async fn a_device_keeps_its_guest_across_sessions() {
+    let app = App::start().await;
+    let guest = app.guest(&app.stage.provider()).await;
+    let begin = async |device: Option<&str>| {
+        let body = json!({ "guest": guest.as_str(), "device": device });
+        app.post_json("/session", "none", body).await.json()
+    };
+    let first = begin(None).await;
+    let device = first["device"].as_str().unwrap();
+    let second = begin(Some(device)).await;
+    assert!(second["guestClaim"].is_string() && second["device"] == device);
+    assert!(begin(None).await["guestClaim"].is_null());
+}
+
+#[tokio::test]
 async fn what_a_request_says_about_its_user_counts_for_nothing() {
     let app = App::start().await;
     let alice = app.identity(&app.alice().await).await.member("identityId");
@@ -597,6 +641,7 @@ async fn the_function_believes_the_authorizer_alone() {
         ("/requestContext/authorizer/jwt", Value::Null),
         ("/requestContext/authorizer/jwt/claims", json!({})),
         ("/requestContext/authorizer/jwt/claims/sub", json!("")),
+        ("/requestContext/authorizer/jwt/claims/iss", json!("")),
     ] {
         let mut event = event();
         *event.pointer_mut(pointer).unwrap() = value;
@@ -619,6 +664,38 @@ async fn the_function_has_two_routes() {
         *event.pointer_mut(pointer).unwrap() = value.into();
         assert_eq!(lambda(&event).await.0, expected, "{pointer} {value}");
     }
+}
+
+#[tokio::test]
+async fn the_same_subject_of_another_issuer_is_another_user() {
+    let user = async |issuer: &str| {
+        let mut event = event();
+        event["requestContext"]["authorizer"]["jwt"]["claims"]["iss"] = issuer.into();
+        let (_, body, _) = lambda(&event).await;
+        let claims = body["token"].as_str().unwrap().split('.').nth(1).unwrap();
+        let claims = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(claims).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        let amr = claims["amr"].as_array().unwrap().last().unwrap().as_str().unwrap();
+        amr.rsplit(':').next().unwrap().to_owned()
+    };
+    let (one, again, other) = (
+        user("https://login.mycompany.example").await,
+        user("https://login.mycompany.example").await,
+        user("https://login.other.example").await,
+    );
+    assert_eq!(one, again);
+    assert_ne!(one, other);
+}
+
+#[tokio::test]
+async fn the_function_is_found_under_a_named_stage() {
+    let mut event = event();
+    event["requestContext"]["stage"] = "prod".into();
+    event["rawPath"] = "/prod/aws/identity".into();
+    event["requestContext"]["http"]["path"] = "/prod/aws/identity".into();
+    assert_eq!(lambda(&event).await.0, 200);
+    event["rawPath"] = "/production/aws/identity".into();
+    assert_eq!(lambda(&event).await.0, 404, "another path that begins alike");
 }
 
 // ---- forget_user, tenant_tags ----

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from harness import program, tampered
 
-RULE = re.compile(r"^(documented|observed|assumed) +(\w+) (\w+)\n(?: {11}(.*)\n)?(?: {11}(.*)\n)", re.MULTILINE)
+RULE = re.compile(r"^(documented|observed|assumed|deviation) +(\w+) (\w+)\n(?: {11}(.*)\n)?(?: {11}(.*)\n)", re.MULTILINE)
 
 
 def known_rules(target: str) -> dict[str, tuple[str, str, str]]:

@@ -10,6 +10,7 @@ import fixtures
 import harness
 import operations
 import page
+import policies
 import program
 import programs
 import refusals
@@ -28,6 +29,7 @@ def suites(target: str) -> dict:
         "operations": lambda: operations.run(stage()),
         "credentials": lambda: credentials.run(stage()),
         "refusals": lambda: refusals.run(stage()),
+        "policies": lambda: policies.run(target),
         "program": lambda: program.run(target),
         "programs": lambda: programs.run(target),
         "page": lambda: page.run(target),

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::sync::Once;
 
-use crate::stage::{Stage, user};
+use crate::stage::{PROVIDER, Stage, until, user};
+use cognito_identity_pool::TokenVerifier;
+use cognito_identity_pool::local::LocalFault;
 use cognito_identity_pool::server::{AUDIT_TARGET, GuestClaim, PrincipalTags, VendRequest};
 
 thread_local! {
@@ -36,6 +38,16 @@ pub(crate) fn listen() {
             .init();
     });
     LOG.with_borrow_mut(Vec::clear);
+}
+
+/// How many bytes this thread has logged since [`listen`].
+pub(crate) fn logged_bytes() -> usize {
+    LOG.with_borrow(Vec::len)
+}
+
+/// Reads what this thread has logged since [`listen`].
+pub(crate) fn with_log<T>(read: impl FnOnce(&[u8]) -> T) -> T {
+    LOG.with_borrow(|log| read(log))
 }
 
 /// What this thread has logged since [`listen`].
@@ -99,4 +111,102 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
     for secret in secrets {
         assert!(!log.contains(secret), "a secret in\n{log}");
     }
+}
+
+/// The lines of the audit trail that have all of `parts`.
+fn audited(parts: &[&str]) -> Vec<String> {
+    let log = logged();
+    let lines = log.lines().filter(|line| line.contains(AUDIT_TARGET));
+    let lines = lines.filter(|line| parts.iter().all(|part| line.contains(part)));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn dodging_the_audit_by_hanging_up() {
+    let stage = Stage::start().await;
+    let vendor = stage.vendor();
+    let guest = stage.guest().await;
+    let ticket = vendor.issue_guest_claim(&guest, "device").await.unwrap();
+    listen();
+    stage
+        .pool
+        .faults()
+        .next_of("GetOpenIdTokenForDeveloperIdentity", LocalFault::Hang);
+    {
+        let alice = user("alice");
+        let link = vendor.link_guest(&alice, GuestClaim::new(ticket, guest.clone(), "device"));
+        let mut link = std::pin::pin!(link);
+        until("the link is sent", || {
+            drop(futures_util::FutureExt::now_or_never(link.as_mut()));
+            stage.calls("GetOpenIdTokenForDeveloperIdentity") > 0
+        })
+        .await;
+    }
+    let tail = &guest.as_str()[guest.as_str().len() - 4..];
+    let of_link = [r#"operation="link_guest""#, r#"user="alice""#, tail];
+    let with = |part| [&of_link[..], &[part]].concat();
+    assert_eq!(audited(&with(r#"phase="begin""#)).len(), 1, "{}", logged());
+    assert_eq!(audited(&with(r#"outcome="cancelled""#)).len(), 1, "{}", logged());
+    assert!(!logged().contains(guest.as_str()), "a guest's id is shortened");
+}
+
+#[tokio::test]
+async fn every_decision_and_every_id_that_is_touched_has_its_line() {
+    let stage = Stage::start().await;
+    let (vendor, admin) = (stage.vendor(), stage.admin());
+    let (guest, other) = (stage.guest().await, stage.guest().await);
+    let (alice, bob) = (user("alice"), user("bob"));
+    listen();
+    vendor.issue_guest_claim(&guest, "device").await.unwrap();
+    vendor.issue_guest_claim(&guest, "thief").await.unwrap_err();
+    vendor.new_guest("device").await.unwrap();
+    let kept = vendor.vend(&alice).await.unwrap().identity_id().clone();
+    vendor.vend(&bob).await.unwrap();
+    admin.unlink_user(&alice, &guest).await.unwrap_err();
+    admin.merge(&bob, &alice).await.unwrap();
+    admin.delete_identities(std::slice::from_ref(&other)).await.unwrap();
+    vendor.deny(&bob);
+    vendor.allow(&bob);
+    vendor.evict(&bob);
+    stage.pool.faults().next_of(
+        "DeleteIdentities",
+        LocalFault::refuse("InternalErrorException").unwrap(),
+    );
+    let report = admin.forget_user(&alice, &[&vendor]).await.unwrap();
+    assert!(!report.is_complete());
+    let verifier = TokenVerifier::builder(stage.pool.identity_pool_id(), PROVIDER)
+        .configure(&stage.config())
+        .build()
+        .unwrap();
+    verifier.verify("not a token").await.unwrap_err();
+    for parts in [
+        &[r#"operation="issue_guest_claim""#, r#"outcome="ok""#][..],
+        &[r#"operation="issue_guest_claim""#, r#"outcome="ClaimRefused""#],
+        &[r#"operation="new_guest""#, r#"outcome="ok""#],
+        &[r#"operation="unlink_user""#, r#"user="alice""#, r#"phase="end""#],
+        &[
+            r#"operation="merge""#,
+            r#"phase="begin""#,
+            r#"user="bob""#,
+            r#"into="alice""#,
+        ],
+        &[r#"operation="delete_identity""#, other.as_str(), r#"outcome="ok""#],
+        &[r#"operation="deny""#, r#"user="bob""#],
+        &[r#"operation="allow""#, r#"user="bob""#],
+        &[r#"operation="evict""#, r#"user="bob""#],
+        &[r#"operation="forget_user""#, r#"phase="begin""#, kept.as_str()],
+        &[
+            r#"operation="forget_user""#,
+            r#"phase="end""#,
+            r#"outcome="Service""#,
+            kept.as_str(),
+        ],
+        &[r#"operation="verify""#, "cause=WrongTokenKind"],
+    ] {
+        assert!(!audited(parts).is_empty(), "{parts:?} not in\n{}", logged());
+    }
+    assert!(
+        !logged().contains(guest.as_str()),
+        "a refused unlink shows no guest's id"
+    );
 }

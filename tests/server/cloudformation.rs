@@ -3,7 +3,7 @@
 
 use aws_sdk_cognitoidentity::Client;
 use cognito_identity_pool::{
-    DeveloperUserId, IdentityAdmin, LocalIdentityPool, TokenVendor,
+    DeveloperUserId, IdentityAdmin, IdentityPoolId, LocalIdentityPool, TokenVendor,
     local::LocalRole,
     server::{GuestClaims, PrincipalTags, VendRequest, VendedToken},
 };
@@ -11,94 +11,183 @@ use serde_json::{Map, Value, json};
 
 const ACCOUNT: &str = "123456789012";
 const POOL: &str = "us-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d";
-const AUTHENTICATED: &str = "arn:aws:iam::123456789012:role/AuthenticatedRole";
-const GUEST: &str = "arn:aws:iam::123456789012:role/GuestRole";
 
 fn template() -> Value {
     serde_saphyr::from_str(include_str!("../../examples/cloudformation/identity-pool.yaml")).unwrap()
 }
 
-/// A part of the template as CloudFormation would make it, guests allowed.
-fn made(value: &Value) -> Value {
-    let intrinsic = value
-        .as_object()
-        .filter(|object| object.len() == 1)
-        .and_then(|object| object.iter().next());
-    match (intrinsic, value) {
-        (Some((name, argument)), _) if name == "Ref" => reference(argument.as_str().unwrap()).into(),
-        (Some((name, argument)), _) if name == "Fn::Sub" => substituted(argument.as_str().unwrap()).into(),
-        (Some((name, argument)), _) if name == "Fn::If" => made(&argument[1]),
-        (Some((name, argument)), _) if name == "Fn::GetAtt" => {
-            let parts: Vec<_> = argument
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|part| part.as_str().unwrap())
-                .collect();
-            reference(&parts.join(".")).into()
-        }
-        (_, Value::Object(members)) => {
-            let members = members.iter().map(|(name, value)| (name.clone(), made(value)));
-            Value::Object(members.collect::<Map<_, _>>())
-        }
-        (_, Value::Array(items)) => items.iter().map(made).collect(),
-        (_, other) => other.clone(),
-    }
+/// Where the template is deployed.
+#[derive(Clone, Copy)]
+struct Place {
+    region: &'static str,
+    partition: &'static str,
+    suffix: &'static str,
+    pool: &'static str,
 }
 
-fn reference(name: &str) -> &'static str {
-    match name {
-        "AWS::Partition" => "aws",
-        "AWS::Region" => "us-east-1",
-        "AWS::AccountId" => ACCOUNT,
-        "IdentityPool" => POOL,
-        "DeveloperProviderName" => "login.mycompany.myapp",
-        "AllowGuests" => "true",
-        "AuthenticatedRole.Arn" => AUTHENTICATED,
-        "GuestRole.Arn" => GUEST,
-        "Data.Arn" => "arn:aws:s3:::data",
-        other => panic!("the template refers to {other}"),
-    }
-}
+const VIRGINIA: Place = Place {
+    region: "us-east-1",
+    partition: "aws",
+    suffix: "amazonaws.com",
+    pool: POOL,
+};
 
-/// `${Name}` is the template's, `${!name}` is IAM's.
-fn substituted(text: &str) -> String {
-    let mut parts = text.split("${");
-    let first = parts.next().unwrap().to_owned();
-    parts.fold(first, |made, part| {
-        let (name, rest) = part.split_once('}').unwrap();
-        match name.strip_prefix('!') {
-            Some(variable) => format!("{made}${{{variable}}}{rest}"),
-            None => format!("{made}{}{rest}", reference(name)),
+const PLACES: [Place; 4] = [
+    VIRGINIA,
+    Place {
+        region: "us-gov-west-1",
+        partition: "aws-us-gov",
+        suffix: "amazonaws.com",
+        pool: "us-gov-west-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d",
+    },
+    Place {
+        region: "us-gov-east-1",
+        partition: "aws-us-gov",
+        suffix: "amazonaws.com",
+        pool: "us-gov-east-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d",
+    },
+    Place {
+        region: "cn-north-1",
+        partition: "aws-cn",
+        suffix: "amazonaws.com.cn",
+        pool: "cn-north-1:1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d",
+    },
+];
+
+impl Place {
+    /// A part of the template as CloudFormation would make it here, guests allowed.
+    fn made(&self, value: &Value) -> Value {
+        let intrinsic = value
+            .as_object()
+            .filter(|object| object.len() == 1)
+            .and_then(|object| object.iter().next());
+        if let Some((name, argument)) = intrinsic {
+            match (name.as_str(), argument) {
+                ("Ref", Value::String(name)) => return self.reference(name).into(),
+                ("Fn::Sub", Value::String(text)) => return self.substituted(text, &Map::new()).into(),
+                ("Fn::Sub", Value::Array(both)) => {
+                    let more = self.made(&both[1]);
+                    return self
+                        .substituted(both[0].as_str().unwrap(), more.as_object().unwrap())
+                        .into();
+                }
+                ("Fn::If", Value::Array(branches)) => {
+                    let holds = self.holds(branches[0].as_str().unwrap());
+                    return self.made(&branches[if holds { 1 } else { 2 }]);
+                }
+                ("Fn::Join", Value::Array(both)) => {
+                    let parts = self.made(&both[1]);
+                    let parts: Vec<_> = parts
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|part| part.as_str().unwrap())
+                        .collect();
+                    return parts.join(both[0].as_str().unwrap()).into();
+                }
+                ("Fn::GetAtt", Value::Array(parts)) => {
+                    let parts: Vec<_> = parts.iter().map(|part| part.as_str().unwrap()).collect();
+                    return self.reference(&parts.join(".")).into();
+                }
+                _ => {}
+            }
         }
-    })
+        match value {
+            Value::Object(members) => {
+                let members = members.iter().map(|(name, value)| (name.clone(), self.made(value)));
+                Value::Object(members.collect::<Map<_, _>>())
+            }
+            Value::Array(items) => items.iter().map(|item| self.made(item)).collect(),
+            other => other.clone(),
+        }
+    }
+
+    fn holds(&self, condition: &str) -> bool {
+        match condition {
+            "GuestsAllowed" => true,
+            "SharedIssuer" => self.partition == "aws",
+            "GovCloudWest" => self.region == "us-gov-west-1",
+            other => panic!("the template has a condition {other}"),
+        }
+    }
+
+    fn reference(&self, name: &str) -> String {
+        match name {
+            "AWS::Partition" => self.partition.to_owned(),
+            "AWS::Region" => self.region.to_owned(),
+            "AWS::URLSuffix" => self.suffix.to_owned(),
+            "AWS::AccountId" => ACCOUNT.to_owned(),
+            "IdentityPool" => self.pool.to_owned(),
+            "DeveloperProviderName" => "login.mycompany.myapp".to_owned(),
+            "AllowGuests" => "true".to_owned(),
+            "AuthenticatedRole.Arn" => self.role("AuthenticatedRole"),
+            "GuestRole.Arn" => self.role("GuestRole"),
+            "Data.Arn" => format!("arn:{}:s3:::data", self.partition),
+            other => panic!("the template refers to {other}"),
+        }
+    }
+
+    fn role(&self, name: &str) -> String {
+        format!("arn:{}:iam::{ACCOUNT}:role/{name}", self.partition)
+    }
+
+    /// `${Name}` is the template's, `${!name}` is IAM's.
+    fn substituted(&self, text: &str, more: &Map<String, Value>) -> String {
+        let mut parts = text.split("${");
+        let first = parts.next().unwrap().to_owned();
+        parts.fold(first, |made, part| {
+            let (name, rest) = part.split_once('}').unwrap();
+            match name.strip_prefix('!') {
+                Some(variable) => format!("{made}${{{variable}}}{rest}"),
+                None => {
+                    let given = more.get(name).map(|value| value.as_str().unwrap().to_owned());
+                    format!("{made}{}{rest}", given.unwrap_or_else(|| self.reference(name)))
+                }
+            }
+        })
+    }
+
+    fn resource(&self, name: &str) -> Value {
+        let resource = &template()["Resources"][name]["Properties"];
+        assert!(resource.is_object(), "{name}");
+        self.made(resource)
+    }
+
+    /// The trust policy of a role, which the template has as text.
+    fn trust(&self, role: &str) -> Value {
+        let document = self.resource(role)["AssumeRolePolicyDocument"].clone();
+        serde_json::from_str(document.as_str().unwrap()).unwrap()
+    }
+
+    async fn pool(&self, authenticated_trust: &Value) -> LocalIdentityPool {
+        let properties = self.resource("IdentityPool");
+        let roles = self.resource("Roles");
+        assert_eq!(roles["IdentityPoolId"], self.pool);
+        let arn = |name: &str| roles["Roles"][name].as_str().unwrap().to_owned();
+        let role = |name: &str, trust: &Value| LocalRole::new(self.role(name), &trust.to_string()).unwrap();
+        LocalIdentityPool::builder()
+            .region(self.region)
+            .identity_pool_id(self.pool)
+            .account_id(ACCOUNT)
+            .developer_provider(properties["DeveloperProviderName"].as_str().unwrap())
+            .allow_guests(properties["AllowUnauthenticatedIdentities"] == "true")
+            .allow_classic_flow(properties["AllowClassicFlow"].as_bool().unwrap())
+            .role(role("AuthenticatedRole", authenticated_trust))
+            .role(role("GuestRole", &self.trust("GuestRole")))
+            .authenticated_role(arn("authenticated"))
+            .unauthenticated_role(arn("unauthenticated"))
+            .start()
+            .await
+            .unwrap()
+    }
 }
 
 fn resource(name: &str) -> Value {
-    let resource = &template()["Resources"][name]["Properties"];
-    assert!(resource.is_object(), "{name}");
-    made(resource)
+    VIRGINIA.resource(name)
 }
 
 async fn pool(authenticated_trust: &Value) -> LocalIdentityPool {
-    let properties = resource("IdentityPool");
-    let roles = resource("Roles");
-    assert_eq!(roles["IdentityPoolId"], POOL);
-    let guest_trust = &resource("GuestRole")["AssumeRolePolicyDocument"];
-    let arn = |name: &str| roles["Roles"][name].as_str().unwrap().to_owned();
-    LocalIdentityPool::builder()
-        .identity_pool_id(POOL)
-        .account_id(ACCOUNT)
-        .developer_provider(properties["DeveloperProviderName"].as_str().unwrap())
-        .allow_guests(properties["AllowUnauthenticatedIdentities"] == "true")
-        .allow_classic_flow(properties["AllowClassicFlow"].as_bool().unwrap())
-        .role(LocalRole::new(AUTHENTICATED, &authenticated_trust.to_string()).unwrap())
-        .role(LocalRole::new(GUEST, &guest_trust.to_string()).unwrap())
-        .authenticated_role(arn("authenticated"))
-        .unauthenticated_role(arn("unauthenticated"))
-        .start()
-        .await
-        .unwrap()
+    VIRGINIA.pool(authenticated_trust).await
 }
 
 fn vendor(pool: &LocalIdentityPool) -> TokenVendor {
@@ -127,7 +216,7 @@ async fn guest_gets_credentials(pool: &LocalIdentityPool) -> bool {
     let client = Client::new(&pool.client_config());
     let guest = client
         .get_id()
-        .identity_pool_id(POOL)
+        .identity_pool_id(pool.identity_pool_id())
         .send()
         .await
         .unwrap()
@@ -142,7 +231,7 @@ async fn guest_gets_credentials(pool: &LocalIdentityPool) -> bool {
 }
 
 fn trust() -> Value {
-    resource("AuthenticatedRole")["AssumeRolePolicyDocument"].clone()
+    VIRGINIA.trust("AuthenticatedRole")
 }
 
 #[tokio::test]
@@ -163,10 +252,21 @@ async fn the_policies_are_what_the_code_needs() {
 }
 
 #[tokio::test]
-async fn the_roles_let_in_signed_in_users_with_tags_and_guests() {
-    let pool = pool(&trust()).await;
-    assert!(exchanges_with_tags(&pool).await);
-    assert!(guest_gets_credentials(&pool).await);
+async fn the_roles_let_in_signed_in_users_with_tags_and_guests_in_every_partition() {
+    for place in PLACES {
+        let pool = place.pool(&place.trust("AuthenticatedRole")).await;
+        assert!(exchanges_with_tags(&pool).await, "{}", place.region);
+        assert!(guest_gets_credentials(&pool).await, "{}", place.region);
+    }
+}
+
+#[tokio::test]
+async fn the_template_trusts_whom_the_crate_names() {
+    for place in PLACES {
+        let id = IdentityPoolId::new(place.pool).unwrap();
+        let trust = place.trust("AuthenticatedRole");
+        assert_eq!(trust["Statement"][0]["Principal"]["Federated"], id.trust_principal());
+    }
 }
 
 #[tokio::test]
@@ -204,4 +304,9 @@ fn users_keep_to_their_own_data_and_their_tenants() {
         ]
     );
     assert!(resource("GuestRole").get("Policies").is_none());
+    let west = &PLACES[1].resource("AuthenticatedRole")["Policies"][0]["PolicyDocument"]["Statement"][0]["Resource"];
+    assert_eq!(
+        west,
+        "arn:aws-us-gov:s3:::data/users/${cognito-identity-us-gov.amazonaws.com:sub}/*"
+    );
 }

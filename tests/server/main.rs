@@ -14,5 +14,7 @@ mod attacks;
 mod audit;
 mod cloudformation;
 mod denied;
+mod forgetting;
+mod model;
 mod vending;
 mod verifier;

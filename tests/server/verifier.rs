@@ -1,15 +1,17 @@
 //! The token verifier: what it accepts, what it refuses, and how it gets its keys. Attacks by their names.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::stage::{PROVIDER, Stage, user};
+use crate::stage::{PROVIDER, Stage, until, user, within};
 use aws_config::SdkConfig;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_async::test_util::InstantSleep;
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use base64_simd::URL_SAFE_NO_PAD;
 use cognito_identity_pool::{
@@ -260,6 +262,8 @@ async fn a_key_that_the_token_brings_along() {
         ("x5u", json!(attackers.pool.jwks_uri())),
         ("kid", json!("us-east-1999")),
     ] {
+        // An unknown key may be looked for once a minute.
+        stage.clock.advance(Duration::from_secs(60));
         let mut header = header.clone();
         header[name] = value;
         let forged = with_header(&header, &claims, theirs.rsplit('.').next().unwrap());
@@ -422,16 +426,29 @@ async fn a_rotated_key_is_found_and_an_old_one_ends() {
     stage.pool.rotate_keys(true);
     verifier.verify(&vend().await).await.unwrap();
     assert_eq!(stage.calls("/.well-known/jwks_uri"), 2);
-    // The key is withdrawn: what it signed is refused once the kept keys are a day old.
+    // The key is withdrawn: what it signed is refused once the kept keys are a day old, and new ones have been fetched.
     let old = vend().await;
     stage.pool.rotate_keys(false);
     verifier.verify(&old).await.unwrap();
     stage.clock.advance(day - Duration::from_secs(1));
     verifier.verify(&old).await.unwrap();
     stage.clock.advance(Duration::from_secs(1));
-    refused(&verifier, &old, CauseKind::SignatureNotVerified).await;
-    verifier.verify(&vend().await).await.unwrap();
+    verifier.verify(&old).await.expect("what is kept serves at once");
+    let new = vend().await;
+    within("the new key", async {
+        while verifier.verify(&new).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(
+        verifier.verify(&old).await.unwrap_err().kind(),
+        ErrorKind::Service,
+        "it may be a new key"
+    );
     assert_eq!(stage.calls("/.well-known/jwks_uri"), 3);
+    stage.clock.advance(Duration::from_secs(60));
+    refused(&verifier, &old, CauseKind::SignatureNotVerified).await;
 }
 
 #[tokio::test]
@@ -439,28 +456,35 @@ async fn a_flood_of_unknown_keys_fetches_once_a_minute() {
     let stage = Stage::start().await;
     let verifier = verifier(&stage);
     let (header, claims) = parts(&token(&stage, "alice").await);
-    let flood = |from: usize| {
+    let flood = |from: usize, may_ask: bool| {
         let (verifier, header, claims) = (verifier.clone(), header.clone(), claims.clone());
         async move {
             for n in from..from + 500 {
                 let mut header = header.clone();
                 header["kid"] = json!(format!("unknown-{n}"));
-                refused(
-                    &verifier,
-                    &with_header(&header, &claims, "AAAA"),
-                    CauseKind::SignatureNotVerified,
-                )
-                .await;
+                let forged = with_header(&header, &claims, "AAAA");
+                let error = verifier.verify(&forged).await.unwrap_err();
+                // The first asks for the keys. For the others there may be a new one that nobody has seen yet.
+                let (kind, status) = if n == from && may_ask {
+                    (ErrorKind::InvalidToken, 401)
+                } else {
+                    (ErrorKind::Service, 503)
+                };
+                assert_eq!(
+                    (error.kind(), HttpRefusal::from(&error).status()),
+                    (kind, status),
+                    "{n}"
+                );
             }
         }
     };
-    flood(0).await;
+    flood(0, true).await;
     assert_eq!(stage.calls("/.well-known/jwks_uri"), 1);
     stage.clock.advance(Duration::from_secs(59));
-    flood(500).await;
+    flood(500, false).await;
     assert_eq!(stage.calls("/.well-known/jwks_uri"), 1);
     stage.clock.advance(Duration::from_secs(1));
-    flood(1_000).await;
+    flood(1_000, true).await;
     assert_eq!(stage.calls("/.well-known/jwks_uri"), 2);
     // Meanwhile everybody else is served.
     verifier.verify(&token(&stage, "bob").await).await.unwrap();
@@ -567,10 +591,75 @@ async fn kept_keys_outlast_a_failing_endpoint_for_a_week_and_no_longer() {
             verifier.verify(&token).await.unwrap();
         }
     }
-    assert_eq!(endpoint.asked(), 7, "once a day, since no minute passes between");
+    until("it was asked once a day, since no minute passes between", || {
+        endpoint.asked() == 7
+    })
+    .await;
     stage.clock.advance(Duration::from_secs(86_400));
     let error = verifier.verify(&token(&stage, "alice").await).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Service, true));
+}
+
+/// An endpoint that answers, and then hangs.
+#[derive(Debug, Clone)]
+struct Hanging {
+    body: String,
+    hangs: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl HttpConnector for Hanging {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (hangs, body) = (self.hangs.load(Ordering::SeqCst), self.body.clone());
+        HttpConnectorFuture::new(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            let response = http::Response::builder().status(200).body(SdkBody::from(body)).unwrap();
+            Ok(HttpResponse::try_from(response).unwrap())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_hanging_key_endpoint_stalls_nobody_whose_key_is_kept() {
+    let stage = Stage::start().await;
+    let endpoint = Hanging {
+        body: stage.pool.http_get_jwks().await.to_string(),
+        hangs: Arc::default(),
+        asked: Arc::default(),
+    };
+    let connector = SharedHttpConnector::new(endpoint.clone());
+    let config = SdkConfig::builder()
+        .time_source(SharedTimeSource::new(stage.clock.clone()))
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .http_client(http_client_fn(move |_, _| connector.clone()))
+        .build();
+    let verifier = builder(&stage, &config).build().unwrap();
+    verifier.ready().await.unwrap();
+    verifier.ready().await.unwrap();
+    assert_eq!(endpoint.asked.load(Ordering::SeqCst), 1, "there are keys");
+    endpoint.hangs.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        stage.clock.advance(Duration::from_secs(86_400));
+        let token = token(&stage, "alice").await;
+        for _ in 0..100 {
+            let verified = verifier.verify(&token).now_or_never();
+            verified.expect("without waiting").unwrap();
+        }
+    }
+    assert!(endpoint.asked.load(Ordering::SeqCst) >= 2, "it is asked aside");
+}
+
+#[tokio::test]
+async fn a_token_of_two_developer_users_is_ambiguous() {
+    let stage = Stage::start().await;
+    let (header, mut claims) = parts(&token(&stage, "alice").await);
+    let pool = stage.pool.identity_pool_id();
+    let users = ["alice", "bob"].map(|name| format!("{PROVIDER}:{pool}:{name}"));
+    claims["amr"] = json!(["authenticated", PROVIDER, users[0], users[1]]);
+    refused(&verifier(&stage), &signed(&header, &claims), CauseKind::WrongTokenKind).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_cognitoidentity::error::ProvideErrorMetadata;
 use cognito_identity_pool::{
     DeveloperUserId, IdentityAdmin, IdentityId, TokenVendor,
-    server::{GuestClaims, TokenVendorBuilder, VendedToken},
+    server::{GuestClaims, IdentityAdminBuilder, TokenVendorBuilder, VendedToken},
 };
 
 use super::{PROVIDER, Stage, over_socket};
@@ -32,13 +32,15 @@ impl Stage {
         self.vendor_builder().build().unwrap()
     }
 
-    pub fn admin(&self) -> IdentityAdmin {
+    pub fn admin_builder(&self) -> IdentityAdminBuilder {
         IdentityAdmin::builder(self.pool.identity_pool_id(), PROVIDER)
             .configure(&self.config())
             .endpoint_url(self.pool.endpoint_url())
             .retry_config(RetryConfig::disabled())
-            .build()
-            .unwrap()
+    }
+
+    pub fn admin(&self) -> IdentityAdmin {
+        self.admin_builder().build().unwrap()
     }
 
     /// Whether whoever knows the id alone can be this identity.

@@ -202,6 +202,9 @@ fn print_rules() -> Outcome {
             text.push_str(&format!("           {}\n", rule.message));
         }
         text.push_str(&format!("           {}\n", rule.about));
+        if !rule.source.is_empty() {
+            text.push_str(&format!("  source:  {}\n", rule.source));
+        }
     }
     output::text(&text)
 }

@@ -1,4 +1,5 @@
-//! Text of a policy: wildcards (`*`, `?`) and policy variables (`${key}`, `${key, 'default'}`, `${*}`).
+//! Text of a policy: wildcards (`*`, `?`) and policy variables (`${key}`, `${key, 'default'}`, `${*}`). IAM documents the
+//! form of a default as "a comma and a space", and single quotes.
 
 use super::context::{Context, Values};
 
@@ -88,7 +89,12 @@ impl Part {
         if let "*" | "?" | "$" = inside {
             return Ok(Self::Literal(inside.chars().next().unwrap_or_default()));
         }
-        let Some((key, default)) = inside.split_once(',') else {
+        let Some((key, default)) = inside.split_once(", ") else {
+            if inside.contains(',') {
+                return Err(format!(
+                    "the default value of a policy variable in {text:?} does not follow a comma and a space"
+                ));
+            }
             return Ok(Self::Variable {
                 key: inside.trim().to_lowercase(),
                 default: None,

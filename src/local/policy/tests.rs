@@ -642,6 +642,10 @@ fn what_cannot_be_judged_here_is_said_so() {
             "ArnLike of aws:SourceArn: \"*\" is not an ARN of six parts",
         ),
         (
+            json!({ "StringLike": { "aws:requesttag/size": "${aws:x,'a'}" } }),
+            "StringLike of aws:requesttag/size: the default value of a policy variable in \"${aws:x,'a'}\" does not follow a comma and a space",
+        ),
+        (
             json!({ "StringLike": { "aws:requesttag/size": "${aws:x" } }),
             "StringLike of aws:requesttag/size: the policy variable in \"${aws:x\" has no end",
         ),

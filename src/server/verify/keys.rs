@@ -55,10 +55,11 @@ struct State {
 /// What a look at the kept keys comes to.
 enum Look {
     Found(Arc<ParsedPublicKey>),
-    Unknown,
+    /// Not among the keys. When it may be looked for, if that was done a moment ago.
+    Unknown(Duration),
     Failed(Error),
-    /// Wait for the flight. With a key at hand that serves should it fail.
-    Wait(Shared<Fetching>, Option<Arc<ParsedPublicKey>>),
+    /// Not among the keys: wait for the flight.
+    Wait(Shared<Fetching>),
 }
 
 impl KeySet {
@@ -72,18 +73,46 @@ impl KeySet {
         }
     }
 
-    /// The key of this id; `None` if Cognito publishes none.
+    /// The key of this id; `None` if Cognito publishes none. What is kept is answered at once, however old and whatever the key
+    /// endpoint does.
     pub(super) async fn get(&self, id: &str) -> Result<Option<Arc<ParsedPublicKey>>, Error> {
         match self.shared.look(id) {
             Look::Found(key) => Ok(Some(key)),
-            Look::Unknown => Ok(None),
+            Look::Unknown(pause) => Err(Error::new(
+                ErrorKind::Service,
+                "the token is signed with a key that is not among the kept ones, and those were fetched a moment ago",
+            )
+            .with_retry_after(Some(pause))
+            .with_hint("a new key is found with the next fetch; a forged key id never is")),
             Look::Failed(error) => Err(error),
-            Look::Wait(flight, kept) => match (flight.await, kept) {
-                (Ok(()), _) => Ok(self.shared.lock().keys.get(id).cloned()),
-                (Err(_), Some(kept)) => Ok(Some(kept)),
-                (Err(error), None) => Err(error),
-            },
+            Look::Wait(flight) => {
+                flight.await?;
+                Ok(self.shared.lock().keys.get(id).cloned())
+            }
         }
+    }
+
+    /// Fetches the keys unless there are some.
+    pub(super) async fn ready(&self) -> Result<(), Error> {
+        let flight = {
+            let now = self.shared.clock.now();
+            let mut state = self.shared.lock();
+            if state.age(now) < STALE && !state.keys.is_empty() {
+                return Ok(());
+            }
+            self.shared.flight(&mut state, now)
+        };
+        flight.await
+    }
+}
+
+impl State {
+    fn age(&self, now: Now) -> Duration {
+        self.fetched.map_or(Duration::MAX, |at| now.since(at))
+    }
+
+    fn asked(&self, now: Now) -> Duration {
+        self.asked.map_or(Duration::MAX, |at| now.since(at))
     }
 }
 
@@ -91,25 +120,45 @@ impl Fetched {
     fn look(self: &Arc<Self>, id: &str) -> Look {
         let now = self.clock.now();
         let mut state = self.lock();
-        let age = |at: Option<Now>| at.map_or(Duration::MAX, |at| now.since(at));
-        let kept = state.keys.get(id).filter(|_| age(state.fetched) < STALE).cloned();
-        if let Some(key) = &kept
-            && age(state.fetched) < FRESH
-        {
-            return Look::Found(Arc::clone(key));
-        }
+        let kept = state.keys.get(id).filter(|_| state.age(now) < STALE).cloned();
         let rest = if state.keys.is_empty() {
             FAILED_FOR
         } else {
             UNKNOWN_EVERY
         };
-        if age(state.asked) < rest {
-            return match (&state.flight, kept, &state.failure) {
-                (Some(flight), kept, _) => Look::Wait(flight.clone(), kept),
-                (None, Some(key), _) => Look::Found(key),
-                (None, None, Some(error)) => Look::Failed(error.clone()),
-                (None, None, None) => Look::Unknown,
-            };
+        let may_ask = state.asked(now) >= rest;
+        if let Some(key) = kept {
+            if state.age(now) >= FRESH && may_ask {
+                self.fetch_aside(&mut state, now);
+            }
+            return Look::Found(key);
+        }
+        if may_ask {
+            return Look::Wait(self.flight(&mut state, now));
+        }
+        match (&state.flight, &state.failure) {
+            (Some(flight), _) => Look::Wait(flight.clone()),
+            (None, Some(error)) => Look::Failed(error.clone()),
+            (None, None) => Look::Unknown(rest.saturating_sub(state.asked(now))),
+        }
+    }
+
+    /// Old keys serve on while new ones are fetched by a task: where there is a runtime for one. Elsewhere it is the next verification
+    /// of an unknown key that drives it.
+    fn fetch_aside(self: &Arc<Self>, state: &mut State, now: Now) {
+        let flight = self.flight(state, now);
+        #[cfg(feature = "rt-tokio")]
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(flight));
+        }
+        #[cfg(not(feature = "rt-tokio"))]
+        drop(flight);
+    }
+
+    /// The flight that is out, or a new one.
+    fn flight(self: &Arc<Self>, state: &mut State, now: Now) -> Shared<Fetching> {
+        if let Some(flight) = state.flight.as_ref().filter(|flight| flight.peek().is_none()) {
+            return flight.clone();
         }
         state.asked = Some(now);
         let (fetch, this) = (self.fetch.clone(), Arc::downgrade(self));
@@ -124,7 +173,7 @@ impl Fetched {
         };
         let flight = flight.boxed().shared();
         state.flight = Some(flight.clone());
-        Look::Wait(flight, kept)
+        flight
     }
 
     fn land(&self, keys: Result<Keys, Error>) -> Result<(), Error> {
