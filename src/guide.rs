@@ -7,6 +7,8 @@
 //! | change who is signed in | [`switching_users`] |
 //! | let people start as guests | [`guests_and_linking`] |
 //! | know what happens while something is down | [`refresh_and_outages`] |
+//! | sign without an SDK client, or for a long time | [`signing`] |
+//! | watch a backend, its quota and its audit trail | [`operating`] |
 //! | run many instances of a backend | [`fleet`] |
 //! | test without an AWS account | [`testing`] |
 //! | run a pool on my machine, for any language | [`local_pool`] |
@@ -31,6 +33,12 @@ pub mod guests_and_linking {}
 
 #[doc = include_str!("../docs/refresh_and_outages.md")]
 pub mod refresh_and_outages {}
+
+#[doc = include_str!("../docs/signing.md")]
+pub mod signing {}
+
+#[doc = include_str!("../docs/operating.md")]
+pub mod operating {}
 
 #[doc = include_str!("../docs/fleet.md")]
 pub mod fleet {}

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::LocalPoolError;
-use super::pools::{Pool, PoolSettings, RoleMapping};
+use super::pools::{Pool, PoolSettings, RoleMapping, TagMap};
 use super::roles::{LocalRole, TrustPolicyError};
+use super::rules::{Refusal, Rule};
 use super::{model, shapes};
 
 #[derive(Deserialize)]
@@ -58,9 +59,11 @@ fn setting(error: impl ToString) -> LocalPoolError {
     LocalPoolError::Setting(error.to_string())
 }
 
-/// The members of DescribeIdentityPool and SetIdentityPoolRoles in one object.
+/// The members of DescribeIdentityPool and SetIdentityPoolRoles in one object, and the answers of
+/// GetPrincipalTagAttributeMap in a list beside them.
 fn pool(mut input: Map<String, Value>) -> Result<Pool, LocalPoolError> {
     let (roles, mappings) = (input.remove("Roles"), input.remove("RoleMappings"));
+    let tag_maps = input.remove("PrincipalTagAttributeMaps");
     shapes::check(model::UPDATE_POOL, &input).map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
     let settings: PoolSettings = serde_json::from_value(Value::Object(input)).map_err(setting)?;
     let mut checked = Map::from_iter([("IdentityPoolId".to_owned(), Value::from(&*settings.identity_pool_id))]);
@@ -69,12 +72,39 @@ fn pool(mut input: Map<String, Value>) -> Result<Pool, LocalPoolError> {
     shapes::check(model::SET_ROLES, &checked).map_err(|refusal| LocalPoolError::Setting(refusal.message))?;
     let roles: BTreeMap<String, String> = member(&mut checked, "Roles")?;
     let role_mappings: BTreeMap<String, RoleMapping> = member(&mut checked, "RoleMappings")?;
+    let tag_maps = match tag_maps {
+        Some(Value::Array(maps)) => maps
+            .into_iter()
+            .map(|map| tag_map(&settings, map))
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(setting("PrincipalTagAttributeMaps is not a list")),
+        None => BTreeMap::new(),
+    };
     Ok(Pool {
         settings,
         roles,
         role_mappings,
-        ..Pool::default()
+        tag_maps,
     })
+}
+
+/// The members of SetPrincipalTagAttributeMap, checked as that operation checks them.
+fn tag_map(settings: &PoolSettings, map: Value) -> Result<(String, TagMap), LocalPoolError> {
+    let Value::Object(mut input) = map else {
+        return Err(setting("a principal tag attribute map is not an object"));
+    };
+    let refused = |refusal: Refusal| LocalPoolError::Setting(refusal.message);
+    input.insert("IdentityPoolId".to_owned(), Value::from(&*settings.identity_pool_id));
+    shapes::check(model::SET_TAG_MAP, &input).map_err(refused)?;
+    let provider: String = member(&mut input, "IdentityProviderName")?;
+    if !settings.has_provider(&provider) {
+        return Err(refused(Rule::TagMapProvider.refuse(&[&provider])));
+    }
+    let map = TagMap {
+        use_defaults: member(&mut input, "UseDefaults")?,
+        principal_tags: member(&mut input, "PrincipalTags")?,
+    };
+    Ok((provider, map))
 }
 
 fn member<T: serde::de::DeserializeOwned + Default>(

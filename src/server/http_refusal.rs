@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 /// |---|---|---|
 /// | [`SignedOut`](ErrorKind::SignedOut) | 401 | `signed_out` |
 /// | [`InvalidToken`](ErrorKind::InvalidToken) | 401 | `invalid_token` |
-/// | [`Denied`](ErrorKind::Denied) | 403 | `denied` |
+/// | [`Denied`](ErrorKind::Denied); while the user is being forgotten 503 | 403 | `denied` |
 /// | [`ClaimRefused`](ErrorKind::ClaimRefused), and Cognito's refusal of a login of the client's | 403 | `refused` |
 /// | [`UserAlreadyRegistered`](ErrorKind::UserAlreadyRegistered), [`Conflict`](ErrorKind::Conflict) | 409 | `conflict` |
 /// | [`IdentityNotFound`](ErrorKind::IdentityNotFound): the guest that was to be linked | 410 | `gone` |

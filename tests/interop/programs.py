@@ -2,7 +2,6 @@
 as the signed-in user, follows a switch and a sign-out, and many of them make one exchange."""
 
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -10,8 +9,6 @@ import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-import botocore.session
 
 
 from harness import CLIENTS, HERE, SCRATCH, check, environment, equal, matches, program, suite, until
@@ -77,18 +74,6 @@ def run(target: str) -> None:
         process(target, pool, person, source, endpoints)
 
 
-def boto3_client(env: dict):
-    """An STS client that finds its credentials as any program does, from this environment alone."""
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(environment(**env))
-    try:
-        return botocore.session.Session().create_client("sts", region_name="us-east-1", endpoint_url=env["AWS_ENDPOINT_URL_STS"])
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def follows(name: str, pool: Running, person: Person, who, lease: float) -> None:
     """`who()` is the access key that signed; it acts as each user in turn, within the lease."""
 
@@ -145,13 +130,20 @@ def cli(env: dict):
     return call
 
 
-class JavaScript:
-    """`whoami.mjs`: one long-lived client of the JavaScript SDK with its default chain."""
+class LongLived:
+    """A program with one client and the default chain: `whoami.py` or `whoami.mjs`."""
 
-    def __init__(self, env: dict):
+    def __init__(self, command: list, env: dict):
         self.process = subprocess.Popen(
-            ["node", HERE / "javascript" / "whoami.mjs"], env=environment(**env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, env=environment(**env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(10)
 
     def __call__(self):
         print("who", file=self.process.stdin, flush=True)
@@ -159,9 +151,9 @@ class JavaScript:
         if "error" in answer:
             raise RuntimeError(answer["error"])
 
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait(10)
+
+BOTO3 = [CLIENTS / "python", HERE / "whoami.py"]
+JAVASCRIPT = ["node", HERE / "javascript" / "whoami.mjs"]
 
 
 def endpoint(target: str, pool: Running, person: Person, source: list, endpoints: dict) -> None:
@@ -170,6 +162,13 @@ def endpoint(target: str, pool: Running, person: Person, source: list, endpoints
         [program(target), "credentials", "serve", *source, "--lease", "15"],
         env=environment(**endpoints), stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    try:
+        at_the_endpoint(target, server, pool, person, source, endpoints)
+    finally:
+        server.kill()
+
+
+def at_the_endpoint(target: str, server, pool: Running, person: Person, source: list, endpoints: dict) -> None:
     printed = {}
     for line in server.stdout:
         if line.startswith("# ready"):
@@ -178,12 +177,11 @@ def endpoint(target: str, pool: Running, person: Person, source: list, endpoints
         printed[name] = value
     url, token = printed["AWS_CONTAINER_CREDENTIALS_FULL_URI"], printed["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
     env = endpoints | printed
-    client = boto3_client(env)
-    follows("boto3 at the endpoint", pool, person, client.get_caller_identity, 20)
+    with LongLived(BOTO3, env) as client:
+        follows("boto3 at the endpoint", pool, person, client, 20)
     follows("AWS CLI at the endpoint", pool, person, cli(env), 20)
-    javascript = JavaScript(env)
-    follows("JavaScript SDK at the endpoint", pool, person, javascript, 20)
-    javascript.end()
+    with LongLived(JAVASCRIPT, env) as client:
+        follows("JavaScript SDK at the endpoint", pool, person, client, 20)
     with check("the endpoint wants its token, a loopback host and no web page"):
 
         def ask(**headers: str) -> int:
@@ -232,8 +230,8 @@ def process(target: str, pool: Running, person: Person, source: list, endpoints:
     quoted = " ".join(f'"{part}"' if " " in part else part for part in command)
     config.write_text(f"[default]\ncredential_process = {quoted}\n")
     env = endpoints | {"AWS_CONFIG_FILE": str(config)}
-    client = boto3_client(env)
-    follows("boto3 by credential_process", pool, person, client.get_caller_identity, 310)
+    with LongLived(BOTO3, env) as client:
+        follows("boto3 by credential_process", pool, person, client, 310)
     follows("AWS CLI by credential_process", pool, person, cli(env), 310)
 
     def printed() -> dict:

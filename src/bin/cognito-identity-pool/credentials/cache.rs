@@ -63,18 +63,23 @@ impl Cache {
     /// A new file takes the old one's place: a process that is killed while it writes leaves the old one.
     pub(super) fn write(&self, kept: &Kept) -> io::Result<()> {
         let new = self.file.with_extension("new");
+        // What a killed process left is not written over: it may have been made by another hand.
+        remove(&new)?;
         let mut file = private(&new)?;
-        file.set_len(0)?;
         file.write_all(&serde_json::to_vec(kept)?)?;
         file.sync_all()?;
         fs::rename(&new, &self.file)
     }
 
     pub(super) fn remove(&self) -> io::Result<()> {
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&self.file)
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -69,7 +69,8 @@ impl Log {
         match self.form {
             Form::Text => self.line(format!("{text}\n")),
             Form::Json => self.line(format!("{}\n", serde_json::json!({ "note": text }))),
-            Form::Refusals if text.starts_with("WARNING") => self.line(format!("{text}\n")),
+            // What opens the pool to others is said, however quiet it is.
+            Form::Refusals | Form::Silent if text.starts_with("WARNING") => self.line(format!("{text}\n")),
             Form::Refusals | Form::Silent => {}
         }
     }
