@@ -161,7 +161,7 @@ impl LocalIdentityPool {
     ///
     /// # Errors
     ///
-    /// [`LocalPoolError`] if the name is none that a logins map can have.
+    /// [`LocalPoolError`] if the name cannot be a key of the logins map.
     pub fn oidc_issuer(&self, host: &str) -> Result<LocalIssuer, LocalPoolError> {
         let (form, opaque) = self.form_of(host);
         self.simulate(host, LOCAL_APP, form, opaque)
@@ -172,7 +172,7 @@ impl LocalIdentityPool {
     ///
     /// # Errors
     ///
-    /// [`LocalPoolError`] if the name or the client id is none that Cognito accepts.
+    /// [`LocalPoolError`] if the name or the client id is not one that Cognito accepts.
     pub fn user_pool(&self, id: &str, client_id: &str) -> Result<LocalIssuer, LocalPoolError> {
         self.simulate(&self.user_pool_name(id), client_id, AmrForm::UserPool, false)
     }
@@ -193,7 +193,7 @@ impl LocalIdentityPool {
     ///
     /// # Errors
     ///
-    /// [`LocalPoolError`] if the name or the client id is none that Cognito accepts.
+    /// [`LocalPoolError`] if the name or the client id is not one that Cognito accepts.
     pub fn trust_user_pool(&self, id: &str, client_id: &str) -> Result<TrustedIssuer, LocalPoolError> {
         self.trust_keys_of(&self.user_pool_name(id), client_id, AmrForm::UserPool)
     }

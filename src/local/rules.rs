@@ -193,7 +193,7 @@ rules! {
             "CreateIdentityPool or UpdateIdentityPool with a ProviderName that cannot be a user pool's, or without name or client id.",
             "aws/aws-cdk#11054; aws-samples/amazon-quicksight-embedding-sample#1";
         InvalidLoginProvider: "InvalidParameterException", Documented, "Invalid login provider: {}",
-            "A key of SupportedLoginProviders that is none of the documented ones. Text assumed.",
+            "A key of SupportedLoginProviders that is not among the documented ones. Text assumed.",
             "API reference, CreateIdentityPool";
         InvalidProviderArn: "InvalidParameterException", Documented, "Invalid provider ARN: {}",
             "OpenIdConnectProviderARNs or SamlProviderARNs with something that is not the ARN of such a provider. Text assumed.",

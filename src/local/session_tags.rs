@@ -37,7 +37,9 @@ pub(super) fn check(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
     }
     let percent = packed_percent(tags);
     match percent > 100 {
-        true => Err(Rule::StsPacked.refuse(&[&percent])),
+        true => Err(Rule::StsPacked
+            .refuse(&[&percent])
+            .because(format!("the session tags take {percent}% of the space that they may"))),
         false => Ok(()),
     }
 }
@@ -69,7 +71,12 @@ fn check_text(text: &str, min: usize, max: usize, path: &str) -> Result<(), Refu
 }
 
 fn broken(value: &str, path: &str, constraint: &str) -> Refusal {
-    Rule::StsTagConstraint.refuse(&[&value, &path, &constraint])
+    // The value is the user's: the message repeats it as STS does, the reason, which is logged, does not.
+    Rule::StsTagConstraint
+        .refuse(&[&value, &path, &constraint])
+        .because(format!(
+            "the session tag at {path} is not one that STS takes: {constraint}"
+        ))
 }
 
 fn is_allowed(char: char) -> bool {
@@ -107,6 +114,7 @@ mod tests {
     #[test]
     fn a_value_outside_of_the_alphabet_is_refused_with_its_place() {
         let refusal = refused(&[("actor", "dependabot[bot]")]).unwrap();
+        assert!(!refusal.why.unwrap().contains("dependabot"), "the reason is logged");
         assert_eq!(
             refusal.message,
             r"1 validation error detected: Value 'dependabot[bot]' at 'tags.1.member.value' failed to satisfy constraint: Member must satisfy regular expression pattern: [\p{L}\p{Z}\p{N}_.:/=+\-@]*"

@@ -438,6 +438,11 @@ async fn the_tokens_of_a_real_provider_are_good_once_its_keys_are_known() {
     ] {
         assert_eq!(error(get_id(&wrong).await).0, "NotAuthorizedException");
     }
+    let expired = provider.token_for("alice").audience("my-app").lifetime(Duration::ZERO);
+    let expired = expired.issue();
+    // Five minutes of grace later.
+    s.clock.advance(Duration::from_secs(300));
+    assert_eq!(error(get_id(&expired).await).0, "NotAuthorizedException");
 }
 
 #[tokio::test]

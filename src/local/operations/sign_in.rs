@@ -120,7 +120,7 @@ pub(super) fn get_credentials(call: &mut Call<'_>) -> Result<Answer, Refusal> {
         tags: &tags,
     };
     call.service.roles.admit(&role_arn, &claimant).map_err(|refusal| {
-        let why = refusal.why.unwrap_or(refusal.message);
+        let why = refusal.why.as_deref().unwrap_or(refusal.id());
         Refusal::from(Rule::PoolConfiguration).because(format!("STS refuses the role: {why}"))
     })?;
     call.record.principal_tags.clone_from(&tags);
