@@ -1,9 +1,10 @@
 //! [`CurrentSession`]: the pointer to the session in force, what that session serves, and how another takes its place.
 
+mod deciding;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_credential_types::provider::error::CredentialsError;
@@ -12,20 +13,22 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use super::app_code::{drop_quietly, quietly};
 use super::context::{Context, PROVIDER_NAME};
 use super::events::EventKind;
-use super::exchange::{Consult, SessionCaches, Snapshot};
+use super::exchange::{Consult, Snapshot};
 use super::identity_state::{IdentityState, SignIn};
-use super::kept_identities::KeptIdentities;
 use super::lease::{LeaseSlot, Leased};
-use super::login::{Login, Sameness, Who};
+use super::login::{Login, Who};
 use super::login_status::{LoginKind, LoginStatus};
 use super::pin;
 use super::remembered_ids::RememberedId;
 use super::resolution::{self, SessionId, SessionMark};
+use super::session_state::{Demand, Served, SessionState, state};
 use super::store_queue::Stored;
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::refresh::{self, Failure, HotValue, Reentry, RefreshCache};
 use crate::token::OpenIdToken;
+
+pub(super) use self::deciding::{decided, undecided};
 
 /// What provider and sessions share: the one pointer to the session in force.
 pub(super) struct CurrentSession {
@@ -57,17 +60,6 @@ pub(super) type Decide = Arc<dyn Fn() -> Login + Send + Sync>;
 
 /// The numbers of sessions, over all providers: an operation that is pinned to one is never taken for another's.
 pub(super) static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
-
-/// What a caller asks for.
-#[derive(Clone, Copy)]
-pub(super) enum Demand {
-    /// Credentials that may be served.
-    Fresh,
-    /// Those of a refresh that was forced.
-    Forced,
-    /// Credentials that are valid for at least this long.
-    ValidFor(Duration),
-}
 
 impl CurrentSession {
     /// The number of the session in force.
@@ -167,79 +159,6 @@ impl CurrentSession {
         } else {
             Ok(state)
         }
-    }
-
-    /// Asks the app's closure, unless it was asked since `asked` was read. `false`: there is none.
-    fn consult(self: &Arc<Self>, asked: u64) -> bool {
-        let mut switching = self.switching();
-        let Some(decide) = switching.decide.clone() else {
-            return false;
-        };
-        if asked != u64::MAX && switching.asked != asked {
-            return true;
-        }
-        switching.asked += 1;
-        let ticket = switching.asked;
-        drop(switching);
-        let login = decided(&decide, self.context.id());
-        self.take_answer(&decide, ticket, login);
-        drop_quietly(decide);
-        true
-    }
-
-    /// Puts what the closure has answered in force, unless a newer answer, or a change of login, came first.
-    fn take_answer(self: &Arc<Self>, decide: &Decide, ticket: u64, login: Option<Login>) {
-        let mut switching = self.switching();
-        let counts = ticket > switching.settled
-            && switching
-                .decide
-                .as_ref()
-                .is_some_and(|current| Arc::ptr_eq(current, decide));
-        if !counts {
-            drop(switching);
-            return drop_quietly(login);
-        }
-        switching.settled = ticket;
-        let state = self.in_force.load_full();
-        let Some(login) = login else {
-            drop(switching);
-            return self.tell_undecided(
-                &state,
-                "the closure of Login::decided_by panicked, or answered with another Login::decided_by",
-            );
-        };
-        match state.compare(&login) {
-            Sameness::Same => {
-                let old = state.renew(login);
-                drop(switching);
-                drop_quietly(old);
-            }
-            Sameness::Different => {
-                state.overruled.store(true, Ordering::SeqCst);
-                let decide = Some(Arc::clone(decide));
-                drop(self.replace(switching, Cause::Decision, decide, login, Arc::default()));
-            }
-            Sameness::Unknown => {
-                drop(switching);
-                drop_quietly(login);
-                self.tell_undecided(
-                    &state,
-                    "the answer of Login::decided_by has no subject and was made anew, so that nobody can tell whose it is",
-                );
-            }
-        }
-        drop_quietly(state);
-    }
-
-    /// The session in force goes on, and the app hears that its closure was of no use.
-    fn tell_undecided(&self, state: &SessionState, why: &'static str) {
-        let error = Error::new(ErrorKind::Configuration, why).with_hint(
-            "give each login a `subject`, or answer with clones of logins that are kept: Login::developer(Arc::clone(&backend))",
-        );
-        quietly(|| tracing::warn!(%error, epoch = state.epoch, "the login stays as it is"));
-        self.context
-            .events
-            .publish(state.epoch, EventKind::LoginUndecided { error });
     }
 
     pub(super) async fn identity_id(self: &Arc<Self>, bound: Option<u64>) -> Result<IdentityId, Error> {
@@ -522,136 +441,6 @@ enum Followed {
     InForce,
     /// Another one is, and the caller goes on with that.
     Elsewhere,
-}
-
-/// What the provider's pointer points to.
-pub(super) struct SessionState {
-    pub(super) epoch: u64,
-    pub(super) login: Login,
-    /// `None`: signed out.
-    pub(super) caches: Option<Arc<SessionCaches>>,
-    pub(super) credentials: Option<RefreshCache<Snapshot, Error>>,
-    /// Why nobody gets anything any more.
-    pub(super) closed: Option<Error>,
-    /// What is derived from the session has it.
-    pub(super) mark: Arc<SessionMark>,
-    /// What identity caches keep of other resolvers while the session is in force.
-    pub(super) kept: KeptIdentities,
-    /// The app's closure has decided for another login: whoever waits goes on with that one.
-    pub(super) overruled: AtomicBool,
-}
-
-/// What a session serves, and which it was.
-pub(super) type Served = (Arc<SessionState>, refresh::Cached<Snapshot>);
-
-impl SessionState {
-    /// Waits for credentials of this session; the caller looks afterwards whether it is still in force.
-    pub(super) async fn obtain(&self, demand: Demand) -> Result<refresh::Cached<Snapshot>, Error> {
-        let Some(credentials) = &self.credentials else {
-            return Err(self.nobody());
-        };
-        match demand {
-            Demand::Fresh => credentials.get().await,
-            Demand::Forced => credentials.refresh_now().await,
-            Demand::ValidFor(least) => credentials.get_valid_for(least).await,
-        }
-    }
-
-    /// Whether there are credentials that have not expired.
-    fn serves(&self) -> bool {
-        let credentials = self.credentials.as_ref();
-        credentials.is_some_and(|credentials| credentials.status().life.is_some_and(|(left, _)| !left.is_zero()))
-    }
-
-    fn compare(&self, login: &Login) -> Sameness {
-        match &self.caches {
-            Some(caches) => caches.newest_login().compare(login),
-            None => self.login.compare(login),
-        }
-    }
-
-    /// Takes `login`, which means the same person, for what the session is loaded with from now on. Answers what is to be dropped.
-    fn renew(&self, login: Login) -> Login {
-        match &self.caches {
-            Some(caches) => caches.renew(login),
-            None => login,
-        }
-    }
-
-    /// How often it was given newer tokens.
-    fn renewals(&self) -> u64 {
-        self.caches.as_ref().map_or(0, |caches| caches.renewals())
-    }
-
-    pub(super) fn nobody(&self) -> Error {
-        if let Some(error) = &self.closed {
-            return error.clone();
-        }
-        match self.login.who {
-            Who::SignedOut => Error::new(ErrorKind::SignedOut, "nobody is signed in")
-                .with_hint("call switch_to with the user's Login, or with Login::guest()"),
-            Who::Decided(_) => Error::new(ErrorKind::Configuration, "the app has not decided who is signed in")
-                .with_hint("the closure of Login::decided_by panicked, or answered with another Login::decided_by"),
-            _ => Error::ended(),
-        }
-    }
-
-    /// Tells all who wait that the session is over, and lets go of what is secret. Under no lock: the app's code runs.
-    fn end(&self) {
-        if let Some(credentials) = &self.credentials {
-            quietly(|| credentials.end());
-        }
-        if let Some(caches) = &self.caches {
-            caches.end();
-        }
-        quietly(|| self.kept.clear());
-    }
-}
-
-/// What the app's closure answers. One that panics, or hands the question on, has decided nothing.
-pub(super) fn decided(decide: &Decide, provider: usize) -> Option<Login> {
-    let login = quietly(|| Reentry::marked(provider, || decide()))?;
-    if let Who::Decided(_) = login.who {
-        drop_quietly(login);
-        return None;
-    }
-    Some(login)
-}
-
-/// A login of which nothing is known yet.
-pub(super) fn undecided() -> Login {
-    Login::decided_by(Login::signed_out)
-}
-
-pub(super) fn state(
-    context: &Arc<Context>,
-    login: Login,
-    mark: Arc<SessionMark>,
-    identity: Arc<IdentityState>,
-    consult: Option<Consult>,
-) -> Arc<SessionState> {
-    let epoch = mark.id.epoch;
-    let caches = match login.who {
-        Who::SignedOut | Who::Decided(_) => None,
-        _ => Some(SessionCaches::new(
-            Arc::clone(context),
-            login.clone(),
-            epoch,
-            identity,
-            consult,
-        )),
-    };
-    let credentials = caches.as_ref().map(SessionCaches::credentials);
-    Arc::new(SessionState {
-        epoch,
-        login,
-        caches,
-        credentials,
-        closed: None,
-        mark,
-        kept: KeptIdentities::default(),
-        overruled: AtomicBool::new(false),
-    })
 }
 
 /// What an SDK client is given: the provider, or a session of it.

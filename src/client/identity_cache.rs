@@ -33,10 +33,11 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use futures_util::future::{Either, select};
 
-use super::current_session::{BoundProvider, SessionState};
+use super::current_session::BoundProvider;
 use super::kept_identities::{Answer, access_key_id, load_timeout};
 use super::pin::{OperationPin, PinsBeside, session_of};
 use super::resolution::{self, Asked};
+use super::session_state::SessionState;
 use crate::error::{Error, ErrorKind};
 use crate::refresh::Failure;
 

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::store_queue::{StoreQueue, Stored};
+use super::store_queue::{Memory, StoreQueue, Stored};
 use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::store::StoreKey;
@@ -30,10 +30,6 @@ impl RememberedId {
             queue,
             state: Mutex::default(),
         })
-    }
-
-    pub(super) fn key(&self) -> &StoreKey {
-        &self.key
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,7 +60,9 @@ impl RememberedId {
         }
         state.id = Some(to.cloned());
         // Queued under the lock: the order of the writes is the order of the changes.
-        let stored = self.queue.swap(self, from.cloned(), to.cloned());
+        let stored = self
+            .queue
+            .swap(self.key.clone(), Arc::clone(self) as Memory, from.cloned(), to.cloned());
         drop(state);
         Some(stored)
     }

@@ -9,10 +9,11 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_types::SdkConfig;
 
-use super::current_session::{BoundProvider, CurrentSession, Demand};
+use super::current_session::{BoundProvider, CurrentSession};
 use super::identity_cache;
 use super::identity_state::{IdentityOutcome, SignIn};
 use super::login_status::LoginStatus;
+use super::session_state::Demand;
 use crate::error::Error;
 use crate::ids::IdentityId;
 use crate::refresh::Failure;

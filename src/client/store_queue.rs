@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 
 use super::app_code::{drop_quietly, quietly};
 use super::detached::detach;
-use super::remembered_ids::RememberedId;
 use super::turns::Patience;
 use crate::clock::Expiry;
 use crate::error::{Error, ErrorKind};
@@ -20,6 +19,9 @@ use crate::store::{IdentityStore, StoreError, StoreKey, Swapped};
 
 /// How long a sign-in waits for the store. The write goes on, and what is in memory does not depend on it.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is kept alive until the store has caught up with it.
+pub(super) type Memory = Arc<dyn Send + Sync>;
 
 /// The app's store, and what is on its way to it.
 pub(super) struct StoreQueue {
@@ -36,7 +38,7 @@ struct Queue {
     writing: Option<(Arc<Write>, u64, Expiry)>,
     begun: u64,
     /// What the store still holds where a write has failed. It keeps the memory alive, which is ahead of the store.
-    behind: HashMap<StoreKey, (Option<IdentityId>, Arc<RememberedId>)>,
+    behind: HashMap<StoreKey, (Option<IdentityId>, Memory)>,
 }
 
 struct Write {
@@ -46,7 +48,8 @@ struct Write {
 
 enum Change {
     Swap {
-        slot: Arc<RememberedId>,
+        key: StoreKey,
+        memory: Memory,
         from: Option<IdentityId>,
         to: Option<IdentityId>,
     },
@@ -88,12 +91,12 @@ impl StoreQueue {
 
     pub(super) fn swap(
         self: &Arc<Self>,
-        slot: &Arc<RememberedId>,
+        key: StoreKey,
+        memory: Memory,
         from: Option<IdentityId>,
         to: Option<IdentityId>,
     ) -> Stored {
-        let slot = Arc::clone(slot);
-        self.push(Change::Swap { slot, from, to })
+        self.push(Change::Swap { key, memory, from, to })
     }
 
     /// Empties the whole namespace.
@@ -168,8 +171,8 @@ impl StoreQueue {
     }
 
     async fn write(&self, write: &Write, number: u64) -> Result<Swapped, StoreError> {
-        let (slot, from, to) = match &write.change {
-            Change::Swap { slot, from, to } => (slot, from, to),
+        let (key, memory, from, to) = match &write.change {
+            Change::Swap { key, memory, from, to } => (key, memory, from, to),
             Change::RemoveAll { pool, namespace } => {
                 self.store.remove_all(pool, namespace).await?;
                 let forgotten = std::mem::take(&mut self.lock().behind);
@@ -177,7 +180,6 @@ impl StoreQueue {
                 return Ok(Swapped::Yes);
             }
         };
-        let key = slot.key();
         let mut result = self.store.swap(key, from.as_ref(), to.as_ref()).await;
         if let Ok(Swapped::No { current }) = &result
             && current == to
@@ -203,7 +205,7 @@ impl StoreQueue {
         let caught_up = match &result {
             Ok(_) => queue.behind.remove(key),
             Err(_) => {
-                let behind = || (from.clone(), Arc::clone(slot));
+                let behind = || (from.clone(), Arc::clone(memory));
                 queue.behind.entry(key.clone()).or_insert_with(behind);
                 None
             }

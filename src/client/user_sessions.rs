@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 
 use super::builder::CognitoCredentialsProviderBuilder;
 use super::context::Context;
-use super::current_session::{CurrentSession, NEXT_EPOCH, SessionState};
+use super::current_session::{CurrentSession, NEXT_EPOCH};
 use super::exchange::{SessionCaches, Snapshot};
 use super::identity_state::IdentityState;
 use super::kept_identities::KeptIdentities;
@@ -20,6 +20,7 @@ use super::login::Login;
 use super::pin::UNPINNED;
 use super::resolution::{SessionId, SessionMark};
 use super::session::Session;
+use super::session_state::SessionState;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::refresh::{CacheStatus, HotValue, LoadRequest, Loaded, RefreshCache, Setup, Source, WeakCache};

@@ -22,7 +22,7 @@ fn quick() -> RefreshPolicy {
 }
 
 /// Signs in, however often the deadline comes in between.
-async fn sign_in(session: impl Fn() -> Session) -> IdentityId {
+async fn sign_in(session: impl Fn() -> Session + Sync) -> IdentityId {
     within("a sign-in", async {
         loop {
             match session().ready().await {
