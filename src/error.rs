@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 
+#[cfg(any(feature = "http-backend", feature = "refresh-token"))]
 pub(crate) use backend::public_text;
 pub use backend::{BackendError, BackendErrorKind};
 

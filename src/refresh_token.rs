@@ -3,10 +3,12 @@
 //!
 //! - `grant.rs`: the requests and answers of the two, pure.
 //! - `builder.rs`: what has to be known of an endpoint.
+//! - `token_store.rs`: the refresh token, and where the app keeps it.
 //! - here: one renewal at a time, the app's store, and what becomes of a token that was rotated.
 
 mod builder;
 mod grant;
+mod token_store;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,16 +16,16 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 pub use self::builder::RefreshTokenLoginsBuilder;
 use self::grant::{Endpoint, Granted, Refusal};
+pub use self::token_store::{RefreshToken, RefreshTokenStore};
 use crate::clock::{Clock, Expiry};
 use crate::error::{BackendError, Error, ErrorKind, public_text};
 use crate::logins::{Logins, LoginsProvider};
 use crate::refresh::{LoadRequest, Loaded, RefreshCache, RefreshPolicy, load_fn};
-use crate::service::http::{Http, Unanswered, body};
-use crate::store::StoreError;
+use crate::service::http::{Cut, Http, Unanswered, body};
 use crate::token::{OpenIdToken, RefreshReason, TokenClaims};
 
 /// An answer of a token endpoint is no longer than this.
@@ -63,108 +65,6 @@ const UNKNOWN_LIFE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct RefreshTokenLogins {
     cache: RefreshCache<Logins, Error>,
-}
-
-/// A refresh token: whoever has it is the user until it is revoked. `Debug` does not show it.
-#[derive(Clone)]
-pub struct RefreshToken(SecretString);
-
-impl RefreshToken {
-    /// Wraps a refresh token.
-    pub fn new(token: impl Into<String>) -> Self {
-        Self(SecretString::from(token.into()))
-    }
-
-    /// The token as text, for the one place that stores it.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl PartialEq for RefreshToken {
-    fn eq(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
-    }
-}
-
-impl Eq for RefreshToken {}
-
-impl fmt::Debug for RefreshToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RefreshToken(<redacted>)")
-    }
-}
-
-/// Where the app keeps the user's refresh token, e.g. the keychain.
-///
-/// ```
-/// use std::sync::Mutex;
-/// use cognito_identity_pool::{async_trait, refresh_token::{RefreshToken, RefreshTokenStore}, store::StoreError};
-///
-/// struct Keychain(Mutex<Option<RefreshToken>>);
-///
-/// #[async_trait]
-/// impl RefreshTokenStore for Keychain {
-///     async fn load(&self) -> Result<Option<RefreshToken>, StoreError> {
-///         Ok(self.0.lock().map_err(|_| StoreError::new("the keychain is broken"))?.clone())
-///     }
-///
-///     async fn replace(&self, _used: &RefreshToken, new: RefreshToken) -> Result<(), StoreError> {
-///         *self.0.lock().map_err(|_| StoreError::new("the keychain is broken"))? = Some(new);
-///         Ok(())
-///     }
-/// }
-/// ```
-#[async_trait]
-pub trait RefreshTokenStore: Send + Sync {
-    /// The refresh token of the user who is signed in. `None`: nobody is.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it cannot be told. Nobody is signed out by that.
-    ///
-    /// # Cancel safety
-    ///
-    /// Must be cancel safe: the future may be dropped at any time.
-    async fn load(&self) -> Result<Option<RefreshToken>, StoreError>;
-
-    /// The server has rotated the token: `new` takes the place of `used`. A store that several processes share replaces it only if
-    /// `used` is still there.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]. The new token is then kept in memory and offered again.
-    ///
-    /// # Cancel safety
-    ///
-    /// Must be cancel safe: if the future is dropped, the old token or the new one is there.
-    async fn replace(&self, used: &RefreshToken, new: RefreshToken) -> Result<(), StoreError>;
-}
-
-#[async_trait]
-impl<T: RefreshTokenStore + ?Sized> RefreshTokenStore for Arc<T> {
-    async fn load(&self) -> Result<Option<RefreshToken>, StoreError> {
-        (**self).load().await
-    }
-
-    async fn replace(&self, used: &RefreshToken, new: RefreshToken) -> Result<(), StoreError> {
-        (**self).replace(used, new).await
-    }
-}
-
-/// For a token that nobody wants to keep.
-struct InMemory(Mutex<RefreshToken>);
-
-#[async_trait]
-impl RefreshTokenStore for InMemory {
-    async fn load(&self) -> Result<Option<RefreshToken>, StoreError> {
-        Ok(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()))
-    }
-
-    async fn replace(&self, _: &RefreshToken, new: RefreshToken) -> Result<(), StoreError> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(())
-    }
 }
 
 /// A token that the server has rotated and the store has not taken yet.
@@ -335,8 +235,12 @@ impl Renewal {
                 Refusal::Other(Error::new(ErrorKind::Transport, message))
             })?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let body = body(response, LONGEST).await.map_err(|_| {
-                let message = format!("the answer of the token endpoint at {host} broke off, or is too long");
+            let body = body(response, LONGEST).await.map_err(|cut| {
+                let what = match cut {
+                    Cut::BrokenOff { after } => format!("broke off after {after} bytes"),
+                    Cut::TooLong => "is larger than 256 KiB".to_owned(),
+                };
+                let message = format!("the answer of the token endpoint at {host} {what}");
                 Refusal::Other(Error::new(ErrorKind::Transport, message))
             })?;
             self.endpoint

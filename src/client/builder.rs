@@ -180,8 +180,8 @@ impl CognitoCredentialsProviderBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration), saying what to set: a value that is no identity pool id, no HTTP client, no way to wait, a
-    /// namespace that is none.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration), saying what to set: a value that is not an identity pool id, no HTTP client, no sleep implementation, an
+    /// invalid namespace.
     pub fn build(self) -> Result<CognitoCredentialsProvider, Error> {
         let login = self.login.clone();
         Ok(CognitoCredentialsProvider::start(self.context()?, login))

@@ -60,7 +60,7 @@ pub(crate) enum NoIdentity {
     #[error("it has {0} and no token")]
     NoToken(String),
     #[error("its token does not name an identity, and there is no identity id")]
-    NoIdentityId,
+    Unnamed,
     #[error("it holds two different values for the {0}")]
     Ambiguous(&'static str),
     #[error("{0}")]
@@ -123,7 +123,7 @@ fn identity(members: &Members) -> Result<DeveloperIdentity, NoIdentity> {
             let subject = token.unverified_claims().and_then(|claims| claims.sub.as_deref());
             subject
                 .and_then(|subject| IdentityId::new(subject).ok())
-                .ok_or(NoIdentity::NoIdentityId)?
+                .ok_or(NoIdentity::Unnamed)?
         }
     };
     Ok(DeveloperIdentity::new(identity_id, token))
@@ -424,7 +424,7 @@ mod tests {
             (r#""canary""#, NoIdentity::NotAnObject("a string")),
             ("null", NoIdentity::NotAnObject("null")),
             ("7", NoIdentity::NotAnObject("a number or a boolean")),
-            (r#"{"token":"opaque"}"#, NoIdentity::NoIdentityId),
+            (r#"{"token":"opaque"}"#, NoIdentity::Unnamed),
             (
                 r#"{"identityId":"ID!","token":"a","Token":"b"}"#,
                 NoIdentity::Ambiguous("token"),

@@ -10,7 +10,8 @@ use http::Uri;
 use secrecy::SecretString;
 
 use super::grant::{Endpoint, Protocol, Secret};
-use super::{InMemory, RefreshToken, RefreshTokenLogins, RefreshTokenStore, Renewal};
+use super::token_store::{InMemory, RefreshToken, RefreshTokenStore};
+use super::{RefreshTokenLogins, Renewal};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Partition;

@@ -17,7 +17,7 @@ use serde_json::json;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::RefreshToken;
+use super::token_store::RefreshToken;
 use crate::error::{Error, ErrorKind};
 
 const SERVICE: &str = "AWSCognitoIdentityProviderService";

@@ -106,7 +106,7 @@ impl TokenVerifierBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`]: a pool id or provider name that cannot be one, a key URL that is not `https`, no HTTP
-    /// client or no way to wait.
+    /// client, or no sleep implementation.
     pub fn build(self) -> Result<TokenVerifier, Error> {
         let (pool, provider) = (self.pool?, self.provider?);
         let host = self.issuer_host.unwrap_or_else(|| pool.issuer_host());

@@ -34,12 +34,15 @@ struct Idp {
     asked: Notify,
 }
 
+/// Status, headers and body of an answer.
+type Order = (u16, Vec<(&'static str, &'static str)>, String);
+
 #[derive(Default)]
 struct IdpState {
     good: usize,
     rotates: bool,
     requests: Vec<(HeaderMap, String)>,
-    orders: VecDeque<(u16, Vec<(&'static str, &'static str)>, String)>,
+    orders: VecDeque<Order>,
 }
 
 impl Idp {

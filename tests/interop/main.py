@@ -13,6 +13,7 @@ import page
 import policies
 import program
 import programs
+import refresh_tokens
 import refusals
 import servers
 import signers
@@ -36,6 +37,7 @@ def suites(target: str) -> dict:
         "fixtures": lambda: fixtures.run(target),
         "crt": lambda: crt.run(target),
         "signers": lambda: signers.run(target),
+        "refresh_tokens": lambda: refresh_tokens.run(target),
         "moto": lambda: servers.run_moto(target),
         "stores": lambda: stores.run(target),
         "ministack": lambda: servers.run_ministack(target, stage()),
