@@ -62,7 +62,8 @@ pub(crate) async fn story(mut say: impl FnMut(String)) -> anyhow::Result<()> {
         there.identity_id == alice.identity_id
     ));
 
-    clock.advance(Duration::from_secs(3_600));
+    // Cognito takes a token for five minutes after its end.
+    clock.advance(Duration::from_secs(3_600 + 300));
     let refused = other_device.provide_credentials().await.err();
     let refused = refused.as_ref().and_then(|error| Error::find(error));
     let needs = refused.is_some_and(Error::needs_sign_in);

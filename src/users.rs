@@ -146,19 +146,21 @@ impl UserCredentials {
         self.inner.shared.vendor.allow(user);
     }
 
-    /// Ends it: all sessions answer [`ErrorKind::SessionEnded`](crate::ErrorKind::SessionEnded) from now on, new ones, too; nothing is refreshed any more; exchanges
-    /// that wait for their turn are given up, and those that have been sent are waited for.
+    /// Ends it: no new session and no new exchange begins, nothing is refreshed any more, exchanges that wait for their turn are given
+    /// up, and those that have been sent are waited for. When this returns, all sessions answer
+    /// [`ErrorKind::SessionEnded`](crate::ErrorKind::SessionEnded).
     ///
     /// # Cancel safety
     ///
-    /// Safe: everything is closed at the first poll, and the rest is waiting.
+    /// Safe: if it is dropped, all sessions end at once, without waiting.
     pub async fn close(&self) {
         let shared = &self.inner.shared;
         shared.closing.close();
-        for session in self.inner.table.end_all() {
-            session.close(closed_error());
-        }
+        let (sessions, credentials) = self.inner.table.end_all();
+        // A session that is closed gives up its exchange, and a request that has been sent would arrive all the same.
+        let closed = CloseOnDrop(sessions);
         shared.closing.drained().await;
+        drop((closed, credentials));
     }
 
     /// What has happened so far, and how many users are kept.
@@ -186,6 +188,17 @@ impl UsersInner {
             throttles: read(&counters.throttles),
             failures: read(&counters.failures),
             evictions,
+        }
+    }
+}
+
+/// Sessions that are closed in any case, also when whoever closes them hangs up.
+struct CloseOnDrop(Vec<Session>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        for session in self.0.drain(..) {
+            session.close(closed_error());
         }
     }
 }

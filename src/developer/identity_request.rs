@@ -3,6 +3,8 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -33,6 +35,7 @@ use crate::token::RefreshReason;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Deserialize)]
+#[serde(remote = "Self")]
 pub struct IdentityRequest {
     #[serde(default)]
     reason: Reason,
@@ -42,6 +45,28 @@ pub struct IdentityRequest {
     guest: Option<Guest>,
     #[serde(default, deserialize_with = "logins")]
     logins: Logins,
+}
+
+impl<'de> Deserialize<'de> for IdentityRequest {
+    /// An object alone: all members have a default, so that an empty list would be a request as well.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = IdentityRequest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<IdentityRequest, A::Error> {
+                // The derived function, which takes lists as well; this is none.
+                IdentityRequest::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
 }
 
 #[derive(Clone, Deserialize)]

@@ -283,16 +283,17 @@ impl Table {
         shard.end(taken, |entry| entry.user() == user)
     }
 
-    /// Drops everybody for good.
-    pub(super) fn end_all(&self) -> Vec<Session> {
-        let mut held = Vec::new();
+    /// Drops everybody for good. The credentials come along: an exchange that is out goes on for as long as they are kept.
+    pub(super) fn end_all(&self) -> (Vec<Session>, Vec<UserSessionCredentials>) {
+        let (mut held, mut credentials) = (Vec::new(), Vec::new());
         for shard in &self.shards {
             let mut shard = lock(shard);
             let taken: Vec<_> = shard.records.drain().collect();
             self.len.fetch_sub(taken.len(), Ordering::Relaxed);
+            credentials.extend(taken.iter().map(|record| record.credentials.clone()));
             held.extend(shard.end(taken, |_| true));
         }
-        held
+        (held, credentials)
     }
 
     pub(super) fn len(&self) -> usize {

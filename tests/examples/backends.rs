@@ -12,8 +12,9 @@ mod tenant_tags;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::stage::{PROVIDER, Stage};
+use crate::stage::{PROVIDER, Stage, ours};
 use aws_config::SdkConfig;
+use aws_credential_types::provider::ProvideCredentials;
 use axum::http::HeaderValue;
 use backend::{Backend, User};
 use cognito_identity_pool::{
@@ -311,7 +312,7 @@ async fn who_signs_out_at_the_backend_is_signed_out_in_the_app() {
     alice.ready().await.unwrap();
     assert_eq!(app.post_json("/sign-out", &session, json!({})).await.status, 204);
     app.stage.clock.advance(Duration::from_secs(3_600));
-    let error = alice.ready().await.unwrap_err();
+    let error = ours(&alice.provide_credentials().await.unwrap_err());
     assert!(error.needs_sign_in() && error.kind() == ErrorKind::SignedOut);
 }
 
