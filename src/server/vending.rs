@@ -388,6 +388,10 @@ impl VendorInner {
     }
 
     /// Asks for a token that will soon be needed, with nobody waiting for it: if there is a runtime to do it on.
+    #[cfg_attr(
+        not(feature = "rt-tokio"),
+        allow(unused_variables, reason = "without tokio there is no runtime to do it on")
+    )]
     fn refresh_ahead(self: &Arc<Self>, user: &DeveloperUserId, options: &TokenOptions) {
         #[cfg(feature = "rt-tokio")]
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

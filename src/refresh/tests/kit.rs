@@ -1,4 +1,8 @@
 //! A clock that is set by hand, a source that answers when told, and futures that are polled by hand: nothing here sleeps.
+#![cfg_attr(
+    not(feature = "rt-tokio"),
+    allow(dead_code, reason = "a part of it needs tokio's runtime")
+)]
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
