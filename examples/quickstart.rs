@@ -289,9 +289,7 @@ async fn main() -> anyhow::Result<()> {
         " 5 alice     calls STS, the signature holds: {}",
         who_am_i(&bound).await.map_err(anyhow::Error::msg)?
     );
-    let expiry = aws_credential_types::provider::ProvideCredentials::provide_credentials(&alice)
-        .await?
-        .expiry();
+    let expiry = alice.status().and_then(|status| status.expires_at);
     println!(" 6 alice     has credentials for {} minutes", minutes(expiry, now()));
 
     let app = AppBackend::sign_in(&backend, "bob@example.com", "builder").await?;
@@ -314,9 +312,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some((_, clock)) = &stage.local {
         clock.advance(Duration::from_secs(3_600));
         who_am_i(&switching).await.map_err(anyhow::Error::msg)?;
-        let expiry = aws_credential_types::provider::ProvideCredentials::provide_credentials(&bob)
-            .await?
-            .expiry();
+        let expiry = bob.status().and_then(|status| status.expires_at);
         println!(
             "11 bob       an hour passes; his next call just works, and holds for {} minutes",
             minutes(expiry, now())

@@ -1,5 +1,6 @@
 //! A `SharedStore` on Valkey or Redis (7.0 or newer), as long as it takes to write one. `VALKEY_URL=redis://127.0.0.1/ cargo run
 //! --example valkey_store` runs the conformance check against a server; without the variable it only says so.
+#![allow(clippy::print_stdout, reason = "an example talks")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, cmd};
 
 /// The connection is shared, and made anew when it is lost.
-#[allow(missing_debug_implementations)]
+#[allow(missing_debug_implementations, reason = "it holds a connection and nothing else")]
 pub struct ValkeyStore(pub ConnectionManager);
 
 fn millis(ttl: Duration) -> u64 {

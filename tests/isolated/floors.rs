@@ -239,11 +239,9 @@ fn home(house: &House, path: &[String], depth: usize) -> Option<Vec<String>> {
         return Some(file.to_vec());
     };
     let module = &house[file];
-    if let Some(target) = module.uses.get(name) {
-        if target != path {
-            let target = [target.as_slice(), &path[file.len() + 1..]].concat();
-            return home(house, &target, depth + 1);
-        }
+    if let Some(target) = module.uses.get(name).filter(|target| *target != path) {
+        let target = [target.as_slice(), &path[file.len() + 1..]].concat();
+        return home(house, &target, depth + 1);
     }
     Some(file.to_vec())
 }

@@ -176,13 +176,16 @@ async fn racing_links_of_two_users_for_one_guest() {
         // Two instances of the backend, so that not even the memory of used tickets is shared.
         let vendors = [stage.vendor(), stage.vendor()];
         let guest = stage.guest().await;
-        let link = async |vendor: &TokenVendor, name: &'static str| {
+        let mut links = Vec::new();
+        for (vendor, name) in vendors.iter().zip(["one", "two"]) {
             let ticket = vendor.issue_guest_claim(&guest, name).await.unwrap();
             let (vendor, claim) = (vendor.clone(), GuestClaim::new(ticket, guest.clone(), name));
-            tokio::spawn(async move { vendor.link_guest(&user(name), claim).await })
-        };
-        let (first, second) = (link(&vendors[0], "one").await, link(&vendors[1], "two").await);
-        let results = [first.await.unwrap(), second.await.unwrap()];
+            links.push(tokio::spawn(async move { vendor.link_guest(&user(name), claim).await }));
+        }
+        let mut results = Vec::new();
+        for link in links {
+            results.push(link.await.unwrap());
+        }
         let winners = results.iter().filter(|result| result.is_ok()).count();
         assert_eq!(winners, 1, "{results:?}");
         for result in &results {

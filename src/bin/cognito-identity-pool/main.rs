@@ -29,7 +29,7 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Command {
-    Local(local::Local),
+    Local(Box<local::Local>),
     Explain(explain::Explain),
     Doctor(operator::Doctor),
     Policy(operator::Policy),
@@ -49,7 +49,7 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let outcome = match Program::parse().command {
-        Command::Local(local) => local::run(local).await,
+        Command::Local(local) => local::run(*local).await,
         Command::Explain(explain) => explain::run(explain),
         Command::Doctor(doctor) => operator::doctor(doctor).await,
         Command::Policy(policy) => operator::policy(&policy),
