@@ -46,10 +46,10 @@ impl From<InvalidId> for Error {
 /// # use cognito_identity_pool::{CognitoCredentialsProvider, IdentityPoolId};
 /// let id = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd")?;
 /// let text = id.to_string();
-/// CognitoCredentialsProvider::builder(&text);
-/// CognitoCredentialsProvider::builder(text);
-/// CognitoCredentialsProvider::builder(&id);
-/// CognitoCredentialsProvider::builder(id);
+/// let by_reference_to_text = CognitoCredentialsProvider::builder(&text);
+/// let by_text = CognitoCredentialsProvider::builder(text);
+/// let by_reference = CognitoCredentialsProvider::builder(&id);
+/// let by_value = CognitoCredentialsProvider::builder(id);
 /// # Ok::<(), cognito_identity_pool::ids::InvalidId>(())
 /// ```
 pub trait IntoId<Id> {

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
+use aws_smithy_async::time::SystemTimeSource;
+
 use crate::stage::{Stage, script::Script, until, within};
 use cognito_identity_pool::{
     IdentityId, Login, Session, client::IdentityPolicy, developer::developer_fn, refresh::RefreshPolicy,
@@ -13,6 +16,11 @@ use tokio::runtime::{Builder, Runtime};
 
 fn lives_but_is_not_driven() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The pool's clock stands still; a deadline that several waiters share is read off a clock that goes.
+fn real_time(config: &SdkConfig) -> SdkConfig {
+    config.to_builder().time_source(SystemTimeSource::new()).build()
 }
 
 fn quick() -> RefreshPolicy {
@@ -38,7 +46,12 @@ async fn sign_in(session: impl Fn() -> Session + Sync) -> IdentityId {
 async fn a_guest_that_is_being_made_on_an_abandoned_runtime_keeps_nobody_waiting_for_ever() {
     let stage = Stage::start().await;
     let script = Script::new(&stage);
-    let provider = script.builder(&stage).refresh_policy(quick()).build().unwrap();
+    let provider = script
+        .builder(&stage)
+        .configure(&real_time(&script.config(&stage)))
+        .refresh_policy(quick())
+        .build()
+        .unwrap();
     let held = script.hold("GetId");
     let session = provider.switch_to(Login::guest());
     let (abandoned, session) = std::thread::spawn(move || {
@@ -67,6 +80,7 @@ async fn a_guest_who_is_shown_to_a_backend_on_an_abandoned_runtime_is_in_doubt_a
     let builder = || {
         stage
             .builder()
+            .configure(&real_time(&stage.pool.client_config()))
             .identity_store(Arc::clone(&store))
             .identity_policy(IdentityPolicy::Fail)
     };
