@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::stage::script::{Act, Script, no_pause};
 use crate::stage::{Order, Stage, failure, key, ours};
 use cognito_identity_pool::{
-    BackendError, CognitoCredentialsProvider, ErrorKind, Login, client::IdentityOutcome, error::CauseKind,
+    BackendError, CognitoCredentialsProvider, ErrorKind, IdentityId, Login,
+    client::{IdentityOutcome, LoginKind},
+    error::CauseKind,
     store::FileStore,
 };
 
@@ -19,6 +21,12 @@ async fn stored(directory: &Path, what: &str) {
         assert!(begun.elapsed() < Duration::from_secs(30), "{what} is not stored");
         tokio::task::yield_now().await;
     }
+}
+
+/// What the app knows without asking anybody: who is signed in, as which identity, and whether a sign-in is needed.
+fn knows(app: &CognitoCredentialsProvider) -> (LoginKind, Option<IdentityId>, bool) {
+    let status = app.current();
+    (status.kind, status.identity_id, status.needs_sign_in)
 }
 
 #[tokio::test]
@@ -42,6 +50,7 @@ async fn guest_user_killed_started_offline_online_after_four_hours() {
 
     // 1. The first start: a guest.
     let app = start();
+    assert_eq!(knows(&app), (LoginKind::SignedOut, None, true));
     assert_eq!(
         failure(&app).await.kind(),
         ErrorKind::SignedOut,
@@ -49,6 +58,7 @@ async fn guest_user_killed_started_offline_online_after_four_hours() {
     );
     let guest = app.switch_to(Login::guest()).ready().await.unwrap();
     assert_eq!(guest.outcome, IdentityOutcome::Created);
+    assert_eq!(knows(&app), (LoginKind::Guest, Some(guest.identity_id.clone()), false));
     let of_guest = key(&app).await;
 
     // 2. The guest signs in, and is linked: the same identity, other credentials.
@@ -60,6 +70,7 @@ async fn guest_user_killed_started_offline_online_after_four_hours() {
     );
     assert!(session.is_current());
     assert_ne!(key(&app).await, of_guest);
+    assert_eq!(knows(&app), (LoginKind::User, Some(guest.identity_id.clone()), false));
 
     // 3. The system kills the app; it is started again without a network.
     stored(directory.path(), "/subject/").await;
@@ -86,6 +97,9 @@ async fn guest_user_killed_started_offline_online_after_four_hours() {
     );
     assert_eq!(error.causes()[0].kind, CauseKind::BackendUnreachable);
     assert!(error.causes()[0].evidence.contains("offline"), "{error:?}");
+    assert_eq!(knows(&app).0, LoginKind::User);
+    offline();
+    assert_eq!(app.identity_id().await.unwrap(), guest.identity_id, "from the store");
     // Nobody has become a guest, and nothing was asked of Cognito.
     assert_eq!(script.count("GetId"), 1, "the first guest's");
     backend.orders.lock().unwrap().clear();
@@ -95,6 +109,7 @@ async fn guest_user_killed_started_offline_online_after_four_hours() {
     stage.clock.advance(4 * HOUR);
     key(&app).await;
     assert_eq!(session.identity_id().await.unwrap(), guest.identity_id);
+    assert_eq!(knows(&app), (LoginKind::User, Some(guest.identity_id.clone()), false));
     assert_eq!(session.ready().await.unwrap().outcome, IdentityOutcome::Kept);
 
     // 5. Offline again while the credentials are good: nobody notices. When they are over, the error says why.
