@@ -199,7 +199,7 @@ impl LocalIssuer {
         }
     }
 
-    /// The claims of `token`, if it is good now, `grace` seconds after its end still.
+    /// The claims of `token`, if it is good now; one of OpenID Connect `grace` seconds after its end still.
     pub(super) fn verify(
         &self,
         token: &str,
@@ -242,6 +242,8 @@ impl LocalIssuer {
         if !self.is_simulated() && !own.is_empty() && !shown.contains(&own.as_str()) {
             return Err(Flaw::Audience);
         }
+        // The grace is documented for OpenID Connect tokens alone.
+        let grace = if self.provider.opaque { 0 } else { grace };
         if now >= jwt.exp().saturating_add(grace) {
             return Err(if self.provider.opaque {
                 Flaw::OpaqueExpired

@@ -15,12 +15,15 @@ use super::kit::{Fault, Time, value};
 use crate::refresh::flight::{Driver, End, Flight};
 use crate::refresh::{Load, Loaded, RefreshCache, RefreshPolicy, load_fn};
 
-/// Explores every interleaving with up to three preemptions, and says how many there were.
+/// Explores every interleaving with up to three preemptions (or as many as `LOOM_PREEMPTIONS` says), and says how many there were.
 fn explore(name: &str, scenario: impl Fn() + Sync + Send + 'static) {
     let explored = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&explored);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    let given = std::env::var("LOOM_PREEMPTIONS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    builder.preemption_bound = Some(given.unwrap_or(3));
     builder.check(move || {
         count.fetch_add(1, Ordering::Relaxed);
         scenario();
