@@ -1,6 +1,8 @@
 //! What `IdentityAdmin` says and does, for comparison with what other clients see.
 
-use cognito_identity_pool::{server::IdentityDetails, DeveloperUserId, Error, IdentityAdmin, IdentityId, LocalIdentityPool};
+use cognito_identity_pool::{
+    DeveloperUserId, Error, IdentityAdmin, IdentityId, LocalIdentityPool, server::IdentityDetails,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

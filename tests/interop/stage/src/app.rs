@@ -9,7 +9,9 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use cognito_identity_pool::{developer::developer_fn, BackendError, CognitoCredentialsProvider, DeveloperUserId, Error, Login, TokenVendor};
+use cognito_identity_pool::{
+    BackendError, CognitoCredentialsProvider, DeveloperUserId, Error, Login, TokenVendor, developer::developer_fn,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

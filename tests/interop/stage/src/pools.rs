@@ -10,7 +10,10 @@ use anyhow::Context;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_sdk_sts::types::Tag;
-use cognito_identity_pool::{local::{LocalAssumeRole, LocalFault, LocalIssuer, LocalRequest, LocalRole}, LocalIdentityPool};
+use cognito_identity_pool::{
+    LocalIdentityPool,
+    local::{LocalAssumeRole, LocalFault, LocalIssuer, LocalRequest, LocalRole},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -10,7 +10,11 @@ pub(crate) async fn check(endpoint: &str) -> anyhow::Result<()> {
         .region("us-east-1")
         .endpoint_url(endpoint)
         .credentials_provider(Credentials::new("test", "test", None, None, "interop"))
-        .timeout_config(TimeoutConfig::builder().operation_timeout(std::time::Duration::from_secs(30)).build())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .operation_timeout(std::time::Duration::from_secs(30))
+                .build(),
+        )
         .load()
         .await;
     let store = DynamoDbStore::new(&config, "shared-state");
@@ -18,7 +22,10 @@ pub(crate) async fn check(endpoint: &str) -> anyhow::Result<()> {
     // What exists is left as it is.
     store.put("kept/1", "1", std::time::Duration::from_secs(600)).await?;
     store.create_table().await?;
-    anyhow::ensure!(store.get("kept/1").await? == Some("1".to_owned()), "create_table made the table anew");
+    anyhow::ensure!(
+        store.get("kept/1").await? == Some("1".to_owned()),
+        "create_table made the table anew"
+    );
     let sleep = config.sleep_impl().ok_or_else(|| anyhow::anyhow!("no sleep"))?;
     check_shared_store(store, sleep).await?;
     Ok(())

@@ -37,7 +37,11 @@ struct Scene {
 impl Scene {
     /// Whoever keeps credentials by their expiry follows within `lease`.
     async fn new(lease: Option<Duration>) -> Self {
-        let pool = LocalIdentityPool::builder().developer_provider(DEVELOPER).start().await.unwrap();
+        let pool = LocalIdentityPool::builder()
+            .developer_provider(DEVELOPER)
+            .start()
+            .await
+            .unwrap();
         let builder = CognitoCredentialsProvider::builder(pool.identity_pool_id());
         let vendor = TokenVendor::builder(pool.identity_pool_id(), DEVELOPER).configure(&pool.backend_config());
         let service = AnyService::start(&pool).await;
@@ -77,7 +81,8 @@ impl Scene {
 async fn put(client: &aws_sdk_s3::Client, bucket: &str) -> Result<(), Error> {
     let body = aws_sdk_s3::primitives::ByteStream::from_static(b"a photo");
     let put = client.put_object().bucket(bucket).key("1.jpg").body(body).send().await;
-    put.map(drop).map_err(|error| Error::find(&error).unwrap_or_else(|| panic!("{error:?}")).clone())
+    put.map(drop)
+        .map_err(|error| Error::find(&error).unwrap_or_else(|| panic!("{error:?}")).clone())
 }
 
 /// By path, as there are no names for buckets on a loopback address.
@@ -93,7 +98,10 @@ async fn an_object_in_a_plain_bucket_has_one_signer() {
     let (_, alice) = scene.sign_in("alice").await;
     put(&client, "photos").await.unwrap();
     scene.switch_at_the_next_request();
-    assert_eq!(put(&client, "photos").await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    assert_eq!(
+        put(&client, "photos").await.unwrap_err().kind(),
+        ErrorKind::SessionEnded
+    );
     let (_, bob) = scene.sign_in("bob").await;
     put(&client, "photos").await.unwrap();
     scene.provider.sign_out();
@@ -108,14 +116,20 @@ async fn an_object_in_a_directory_bucket_has_one_signer() {
     let (_, alice) = scene.sign_in("alice").await;
     put(&client, DIRECTORY_BUCKET).await.unwrap();
     scene.switch_at_the_next_request();
-    assert_eq!(put(&client, DIRECTORY_BUCKET).await.unwrap_err().kind(), ErrorKind::SessionEnded);
+    assert_eq!(
+        put(&client, DIRECTORY_BUCKET).await.unwrap_err().kind(),
+        ErrorKind::SessionEnded
+    );
     let (_, bob) = scene.sign_in("bob").await;
     put(&client, DIRECTORY_BUCKET).await.unwrap();
     // A retry within the session goes on.
     scene.service.fail_once_and(|| {});
     put(&client, DIRECTORY_BUCKET).await.unwrap();
     scene.provider.sign_out();
-    assert_eq!(put(&client, DIRECTORY_BUCKET).await.unwrap_err().kind(), ErrorKind::SignedOut);
+    assert_eq!(
+        put(&client, DIRECTORY_BUCKET).await.unwrap_err().kind(),
+        ErrorKind::SignedOut
+    );
     let (of_alice, of_bob) = (role_of(&alice), role_of(&bob));
     let expected = [&of_alice, &of_alice, &of_bob, &of_bob, &of_bob];
     assert_eq!(scene.service.signers("PutObject").iter().collect::<Vec<_>>(), expected);
@@ -134,11 +148,23 @@ async fn a_directory_bucket_on_a_role_or_a_bound_session_has_one_signer() {
         .configure(&config)
         .build()
         .await;
-    let assumed = s3(&config.to_builder().credentials_provider(SharedCredentialsProvider::new(assumed)).build());
+    let assumed = s3(&config
+        .to_builder()
+        .credentials_provider(SharedCredentialsProvider::new(assumed))
+        .build());
     scene.switch_at_the_next_request();
-    assert_eq!(put(&assumed, DIRECTORY_BUCKET).await.unwrap_err().kind(), ErrorKind::SessionEnded);
-    assert_eq!(put(&bound, DIRECTORY_BUCKET).await.unwrap_err().kind(), ErrorKind::SessionEnded);
-    assert_eq!(scene.service.signers("PutObject"), [role_of(&alice), role_of(&role_of(&alice))]);
+    assert_eq!(
+        put(&assumed, DIRECTORY_BUCKET).await.unwrap_err().kind(),
+        ErrorKind::SessionEnded
+    );
+    assert_eq!(
+        put(&bound, DIRECTORY_BUCKET).await.unwrap_err().kind(),
+        ErrorKind::SessionEnded
+    );
+    assert_eq!(
+        scene.service.signers("PutObject"),
+        [role_of(&alice), role_of(&role_of(&alice))]
+    );
 }
 
 /// What an application writes to hand a credentials provider to another library.
@@ -152,7 +178,9 @@ impl<P: ProvideCredentials + Unpin + 'static> ProvideCredential for Adapter<P> {
         let credentials = self.0.provide_credentials().await;
         let credentials =
             credentials.map_err(|error| reqsign_core::Error::unexpected("no credentials").with_source(error))?;
-        let expires = credentials.expiry().map(|at| at.duration_since(std::time::UNIX_EPOCH).unwrap());
+        let expires = credentials
+            .expiry()
+            .map(|at| at.duration_since(std::time::UNIX_EPOCH).unwrap());
         Ok(Some(Credential {
             access_key_id: credentials.access_key_id().to_owned(),
             secret_access_key: credentials.secret_access_key().to_owned(),
@@ -168,10 +196,13 @@ impl<P: ProvideCredentials + 'static> CredentialProvider for Adapter<P> {
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         let credentials: Credentials =
-            self.0.provide_credentials().await.map_err(|error| object_store::Error::Generic {
-                store: "S3",
-                source: error.into(),
-            })?;
+            self.0
+                .provide_credentials()
+                .await
+                .map_err(|error| object_store::Error::Generic {
+                    store: "S3",
+                    source: error.into(),
+                })?;
         Ok(Arc::new(AwsCredential {
             key_id: credentials.access_key_id().to_owned(),
             secret_key: credentials.secret_access_key().to_owned(),
@@ -235,7 +266,11 @@ async fn object_store_follows_at_once() {
         })
         .build()
         .unwrap();
-    let put = || async { store.put(&object_store::path::Path::from("1.jpg"), "a photo".into()).await };
+    let put = || async {
+        store
+            .put(&object_store::path::Path::from("1.jpg"), "a photo".into())
+            .await
+    };
     let (_, alice) = scene.sign_in("alice").await;
     drop(put().await);
     let (_, bob) = scene.sign_in("bob").await;
