@@ -6,7 +6,8 @@
 mod harness;
 
 use std::hint::black_box;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
@@ -124,11 +125,13 @@ async fn main() {
         .configure(&config)
         .cache_capacity(0)
         .requests_per_second(None)
+        .user_limit(NonZeroU32::MAX, Duration::from_nanos(1))
         .build()
         .unwrap();
     let flights = TokenVendor::builder(POOL, PROVIDER)
         .configure(&config)
         .requests_per_second(None)
+        .user_limit(NonZeroU32::MAX, Duration::from_nanos(1))
         .build()
         .unwrap();
     let raw = Client::new(&config);
