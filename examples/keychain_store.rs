@@ -10,10 +10,11 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "an example tells a story")]
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cognito_identity_pool::{
-    CognitoCredentialsProvider, Error, IdentityId, LocalIdentityPool, Login, async_trait,
+    CognitoCredentialsProvider, Error, IdentityId, IdentityPoolId, LocalIdentityPool, Login, async_trait,
     store::{IdentityStore, StoreError, StoreKey, Swapped},
 };
 use keyring_core::CredentialStore;
@@ -71,6 +72,24 @@ impl KeychainStore {
         drop(swapping);
         Ok(Swapped::Yes)
     }
+
+    /// Deletes the app's entries whose key begins so. Not every keychain can be searched: then this is an error, and the app
+    /// deletes its entries by the platform's own means.
+    fn remove(&self, beginning: &str) -> Result<(), StoreError> {
+        let _swapping = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_app = HashMap::from([("service", self.app.as_str())]);
+        for entry in self.keychain.search(&of_app).map_err(StoreError::new)? {
+            // A keychain may find more than was asked for.
+            let is_ours = |(app, key): (String, String)| app == self.app && key.starts_with(beginning);
+            if entry.get_specifiers().is_some_and(is_ours) {
+                match entry.delete_credential() {
+                    Ok(()) | Err(keyring_core::Error::NoEntry) => {}
+                    Err(error) => return Err(StoreError::new(error)),
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -94,26 +113,42 @@ impl IdentityStore for KeychainStore {
             .await
             .map_err(StoreError::new)?
     }
+
+    async fn remove_all(&self, pool: &IdentityPoolId, namespace: &str) -> Result<(), StoreError> {
+        // The text form of a key begins with pool and namespace.
+        let (store, beginning) = (self.clone(), format!("{pool}/{namespace}/"));
+        tokio::task::spawn_blocking(move || store.remove(&beginning))
+            .await
+            .map_err(StoreError::new)?
+    }
 }
 
 #[tokio::main]
 pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = LocalIdentityPool::builder().allow_guests(true).start().await?;
-    let keychain = keyring_core::mock::Store::new()?;
-    let first = guest_of_this_device(&pool, Arc::clone(&keychain) as _).await?;
+    let keychain: Arc<CredentialStore> = keyring_core::mock::Store::new()?;
+    let first = start_of_the_app(&pool, &keychain)?.session().ready().await?.identity_id;
     println!("the first start of the app made a guest:  {first:?}");
-    let again = guest_of_this_device(&pool, keychain).await?;
+    let provider = start_of_the_app(&pool, &keychain)?;
+    let again = provider.session().ready().await?.identity_id;
     println!("the second start found it in the keychain: {again:?}");
     assert_eq!(first, again);
+
+    provider.forget_everything().await?;
+    let left = keychain.search(&HashMap::new())?.into_iter();
+    let left = left.filter(|entry| entry.get_password().is_ok()).count();
+    println!("after forget_everything() the keychain has {left} entries");
+    assert_eq!(left, 0);
     Ok(())
 }
 
-/// One start of the app.
-async fn guest_of_this_device(pool: &LocalIdentityPool, keychain: Arc<CredentialStore>) -> Result<IdentityId, Error> {
-    let provider = CognitoCredentialsProvider::builder(pool.identity_pool_id())
+fn start_of_the_app(
+    pool: &LocalIdentityPool,
+    keychain: &Arc<CredentialStore>,
+) -> Result<CognitoCredentialsProvider, Error> {
+    CognitoCredentialsProvider::builder(pool.identity_pool_id())
         .configure(&pool.client_config())
-        .identity_store(KeychainStore::new(keychain, "com.example.app"))
+        .identity_store(KeychainStore::new(Arc::clone(keychain), "com.example.app"))
         .login(Login::guest())
-        .build()?;
-    Ok(provider.session().ready().await?.identity_id)
+        .build()
 }
