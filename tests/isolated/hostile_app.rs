@@ -3,15 +3,17 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::panic::AssertUnwindSafe;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::ProvideCredentials;
+use aws_smithy_async::rt::sleep::{AsyncSleep, Sleep};
 use aws_smithy_async::time::TimeSource;
 use cognito_identity_pool::{
     BackendError, CognitoCredentialsProvider, DeveloperIdentity, DeveloperIdentityProvider, ErrorKind, IdentityId,
@@ -22,6 +24,7 @@ use cognito_identity_pool::{
     token::RefreshReason,
 };
 use futures_util::FutureExt;
+use futures_util::future::select;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::stage::{Backend, DEADLINE, Stage, google, ours};
@@ -38,7 +41,7 @@ const PLACES: [&str; 10] = [
     "log subscriber",
     "logins provider",
 ];
-const RUNTIMES: [&str; 3] = ["current thread", "multi thread", "two"];
+const RUNTIMES: [&str; 4] = ["current thread", "multi thread", "two", "none"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Action {
@@ -237,19 +240,70 @@ fn runtime(multi: bool) -> Runtime {
     builder.worker_threads(2).enable_all().build().unwrap()
 }
 
+/// The timer of an app that has no runtime.
+#[derive(Debug)]
+struct ThreadSleep;
+
+impl AsyncSleep for ThreadSleep {
+    fn sleep(&self, duration: Duration) -> Sleep {
+        let (sender, over) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            std::thread::sleep(duration);
+            let _ = sender.send(());
+        });
+        Sleep::new(async move { drop(over.await) })
+    }
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs `work` to its end: on a runtime, or on this thread alone.
+fn drive<T>(runtime: Option<&Runtime>, work: impl Future<Output = T>) -> T {
+    if let Some(runtime) = runtime {
+        return runtime.block_on(work);
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut work = std::pin::pin!(work);
+    loop {
+        if let Poll::Ready(output) = work.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
 /// One place and one action: what is armed runs its course, then the next user signs in.
 fn scenario(place: &'static str, action: Action, kind: &str) {
     let (first, second) = (runtime(kind == "multi thread"), runtime(false));
-    let last = if kind == "two" { &second } else { &first };
+    let (armed_on, last) = match kind {
+        "two" => (Some(&first), Some(&second)),
+        "none" => (None, None),
+        _ => (Some(&first), Some(&first)),
+    };
     let stage = first.block_on(Stage::start());
+    let (mut config, mut of_backend) = (
+        stage.pool.client_config().into_builder(),
+        stage.pool.backend_config().into_builder(),
+    );
+    if kind == "none" {
+        config = config.sleep_impl(ThreadSleep);
+        of_backend = of_backend.sleep_impl(ThreadSleep);
+    }
+    let of_backend = of_backend.build();
+    let backend = |user: &str| Backend::of(&of_backend, &stage.pool, user);
     let hostile = Hostile(Arc::new(Inner {
         provider: OnceLock::new(),
-        carol: stage.backend("carol"),
+        carol: backend("carol"),
         action,
         shots: AtomicUsize::new(0),
         fired: AtomicUsize::new(0),
     }));
-    let mut config = stage.pool.client_config().into_builder();
     if place == "time source" {
         config = config.time_source(hostile.clone());
     }
@@ -269,9 +323,9 @@ fn scenario(place: &'static str, action: Action, kind: &str) {
     // What the app's code can do is unwind into the caller that runs it, never into another.
     let armed = async {
         hostile.0.shots.store(3, Ordering::SeqCst);
-        let backend = || HostileBackend {
+        let hostile_backend = || HostileBackend {
             hostile: hostile.clone(),
-            inner: stage.backend("alice"),
+            inner: backend("alice"),
             place,
         };
         let listener = Waker::from(Arc::clone(&hostile.0));
@@ -282,14 +336,14 @@ fn scenario(place: &'static str, action: Action, kind: &str) {
         }
         let login = match place {
             "closure" => {
-                let (hostile, inner) = (hostile.clone(), stage.backend("alice"));
+                let (hostile, inner) = (hostile.clone(), backend("alice"));
                 Login::decided_by(move || {
                     hostile.fire();
                     Login::developer(Arc::clone(&inner)).subject("alice")
                 })
             }
-            "logins provider" => Login::external(backend()),
-            _ => Login::developer(backend()),
+            "logins provider" => Login::external(hostile_backend()),
+            _ => Login::developer(hostile_backend()),
         };
         let session = provider.switch_to(login.subject("alice"));
         if place == "waker" {
@@ -298,17 +352,17 @@ fn scenario(place: &'static str, action: Action, kind: &str) {
             tokio::task::yield_now().await;
             provider.clear_credentials();
         }
-        let wait = Duration::from_millis(300);
-        drop(tokio::time::timeout(wait, provider.provide_credentials()).await);
+        let wait = ThreadSleep.sleep(Duration::from_millis(300));
+        drop(select(provider.provide_credentials(), wait).await);
         let external = provider.switch_to(Login::external(google(&stage.google(), "alice")));
         drop(external.ready().await);
     };
-    drop(first.block_on(AssertUnwindSafe(armed).catch_unwind()));
+    drop(drive(armed_on, AssertUnwindSafe(armed).catch_unwind()));
 
     hostile.0.shots.store(0, Ordering::SeqCst);
-    last.block_on(async {
-        let bob = stage.backend("bob").vend(None).await.unwrap().identity_id().clone();
-        let session = provider.switch_to(Login::developer(stage.backend("bob")).subject("bob"));
+    drive(last, async {
+        let bob = backend("bob").vend(None).await.unwrap().identity_id().clone();
+        let session = provider.switch_to(Login::developer(backend("bob")).subject("bob"));
         for _ in 0..3 {
             let credentials = provider.provide_credentials().await.expect("the next user is served");
             let signer = stage.pool.identity_of(credentials.access_key_id());

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use aws_config::SdkConfig;
 use aws_sdk_cognitoidentity::Client;
 use cognito_identity_pool::{
     BackendError, DeveloperIdentity, DeveloperIdentityProvider, IdentityId, LocalIdentityPool, OpenIdToken,
@@ -37,8 +38,13 @@ pub struct Backend {
 
 impl Backend {
     pub fn new(pool: &LocalIdentityPool, user: &str) -> Arc<Self> {
+        Self::of(&pool.backend_config(), pool, user)
+    }
+
+    /// With a configuration of its own.
+    pub fn of(config: &SdkConfig, pool: &LocalIdentityPool, user: &str) -> Arc<Self> {
         Arc::new(Self {
-            client: Client::new(&pool.backend_config()),
+            client: Client::new(config),
             pool_id: pool.identity_pool_id().to_owned(),
             user: user.to_owned(),
             calls: AtomicUsize::new(0),
