@@ -27,12 +27,12 @@ impl TokenVendor {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store): the shared store failed. The user is denied in this process; the same call again
-    /// reaches the others. Never without a shared store.
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): the shared store failed. The user is denied in this process until it reads the list
+    /// the next time, which then says what counts. Call it again, here or at any other instance. Never without a shared store.
     ///
     /// # Cancel safety
     ///
-    /// The user is denied in this process, maybe not in others. The same call again does no harm.
+    /// As after an error: the user is denied in this process, maybe not in others. The same call again does no harm.
     pub async fn deny(&self, user: &DeveloperUserId) -> Result<(), Error> {
         self.deny_until(user, None).await
     }
@@ -54,25 +54,27 @@ impl TokenVendor {
     async fn deny_until(&self, user: &DeveloperUserId, time: Option<Duration>) -> Result<(), Error> {
         let inner = &self.inner;
         let audit = Audit::of("deny").user(user);
-        let end_here = || {
-            inner.deny_list.deny(user, time);
-            inner.cache.evict(user);
-            inner.dependents.end(user, &deny_entry::denied());
-        };
-        let Some(shared) = inner.deny_list.shared() else {
-            end_here();
-            audit.ended("ok");
-            return Ok(());
-        };
-        let audit = audit.begin();
-        end_here();
-        let stored = shared.deny(user, time).await;
-        if stored.is_ok() {
-            // It is on the list, from which any instance may take it.
+        let shared = inner.deny_list.shared();
+        let audit = if shared.is_some() { audit.begin() } else { audit };
+        // What was begun before never lands.
+        inner.deny_list.deny(user, time);
+        let entry = shared.map(|shared| {
+            let entry = shared.deny_here(user);
+            // It stands in the list, from which any instance may take it.
             inner.deny_list.allow(user);
-        }
-        let stored = stored
-            .map_err(|error| error.with_hint("the user is denied in this process; call it again to reach the others"));
+            entry
+        });
+        inner.cache.evict(user);
+        inner.dependents.end(user, &deny_entry::denied());
+        let stored = match shared.zip(entry) {
+            Some((shared, entry)) => shared.write(user, entry, time).await,
+            None => Ok(()),
+        };
+        let stored = stored.map_err(|error| {
+            error.with_hint(
+                "the other instances may not know, and this one forgets it when it reads the store again: call it once more",
+            )
+        });
         audit.end(&stored);
         stored
     }

@@ -125,8 +125,10 @@ impl SharedDenyList {
     pub(super) async fn update(self: &Arc<Self>, user: &DeveloperUserId, anew: bool) {
         let now = self.clock.now();
         if self.updates.interval.is_none() {
-            let read = |reads: &HashMap<_, Read>| reads.get(user).is_some_and(|read| !read.serves.is_over(now));
-            if anew || !read(&lock(&self.reads)) {
+            // Whoever is refused may have been allowed since.
+            let serves = |read: &Read| !read.serves.is_over(now) && refusal(read.found.iter().flatten()).is_ok();
+            let serves = lock(&self.reads).get(user).is_some_and(serves);
+            if anew || !serves {
                 self.read(user).await;
             }
             return;
@@ -138,13 +140,25 @@ impl SharedDenyList {
         }
     }
 
-    /// Denies a user, and has the store say so to all.
-    pub(super) async fn deny(&self, user: &DeveloperUserId, time: Option<Duration>) -> Result<(), Error> {
+    /// Denies a user here, until the store says what counts: see [`write`](Self::write).
+    pub(super) fn deny_here(&self, user: &DeveloperUserId) -> DenyEntry {
         let entry = DenyEntry::new(user, Standing::Denied);
+        self.wrote(user, EntryKind::Denied, Ok(entry.clone()));
+        entry
+    }
+
+    /// Has the store tell all of a denial.
+    pub(super) async fn write(
+        &self,
+        user: &DeveloperUserId,
+        entry: DenyEntry,
+        time: Option<Duration>,
+    ) -> Result<(), Error> {
         let ttl = time.unwrap_or(FOREVER);
-        self.store.put(EntryKind::Denied, user.as_str(), &entry, ttl).await?;
+        let stored = self.store.put(EntryKind::Denied, user.as_str(), &entry, ttl).await;
+        // Also if it failed: it may be there. The next list tells, once it is sure to be from after this.
         self.wrote(user, EntryKind::Denied, Ok(entry));
-        Ok(())
+        stored
     }
 
     /// Takes a denial back.
@@ -360,12 +374,13 @@ impl SharedDenyList {
         if runs(&lock(&self.poll)) {
             return;
         }
-        let (list, sleep, interval) = (Arc::downgrade(self), self.store.sleeper(), self.interval());
+        let (list, sleep, mut wait) = (Arc::downgrade(self), self.store.sleeper(), self.interval());
         let task = runtime.spawn(async move {
             loop {
-                sleep.sleep(interval).await;
+                sleep.sleep(wait).await;
                 let Some(list) = list.upgrade() else { return };
                 list.poll(true).await;
+                wait = list.next_poll();
             }
         });
         let mut poll = lock(&self.poll);
@@ -375,6 +390,15 @@ impl SharedDenyList {
         } else {
             poll.task = Some(task.abort_handle());
         }
+    }
+
+    /// How long until the next poll is due.
+    #[cfg(feature = "rt-tokio")]
+    fn next_poll(&self) -> Duration {
+        let next = lock(&self.poll).next;
+        let wait = next.map_or(self.interval(), |next| next.remaining(self.clock.now()));
+        // Times are in whole milliseconds, and a clock that stands still is no reason to spin.
+        wait + Duration::from_millis(1)
     }
 
     /// Without a runtime there is no task: whoever vends drives the poll.
