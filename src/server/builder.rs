@@ -178,7 +178,9 @@ impl TokenVendorBuilder {
             inner: Arc::new_cyclic(|inner: &Weak<VendorInner>| VendorInner {
                 deny_list: DenyList::new(
                     clock.clone(),
-                    is_shared.then(|| SharedDenyList::new(store.clone(), updates, clock.clone(), inner.clone())),
+                    is_shared.then(|| {
+                        SharedDenyList::new(store.clone(), updates, clock.clone(), Weak::<VendorInner>::clone(inner))
+                    }),
                 ),
                 store,
                 service,
