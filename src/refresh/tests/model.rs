@@ -12,8 +12,10 @@ use loom::sync::Mutex;
 use loom::thread;
 
 use super::kit::{Fault, Time, value};
+use crate::clock::Clock;
 use crate::refresh::flight::{Driver, End, Flight};
-use crate::refresh::{Load, Loaded, RefreshCache, RefreshPolicy, load_fn};
+use crate::refresh::sync::Slot;
+use crate::refresh::{HotValue, Load, Loaded, RefreshCache, RefreshPolicy, load_fn};
 
 /// Explores every interleaving with up to three preemptions (or as many as `LOOM_PREEMPTIONS` says), and says how many there were.
 fn explore(name: &str, scenario: impl Fn() + Sync + Send + 'static) {
@@ -76,11 +78,15 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::counting_from(1)
+    }
+
+    fn counting_from(first: u64) -> Self {
         let (gate, time) = (Gate::new(), Time::new());
         let (calls, alive) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (opened, called, living) = (gate.clone(), Arc::clone(&calls), Arc::clone(&alive));
         let load: Load<u64, Fault> = load_fn(move |_| {
-            let number = called.fetch_add(1, Ordering::SeqCst) as u64 + 1;
+            let number = called.fetch_add(1, Ordering::SeqCst) as u64 + first;
             assert_eq!(living.fetch_add(1, Ordering::SeqCst), 0, "two loads are alive at once");
             let (gate, mark) = (opened.clone(), Living(Arc::clone(&living)));
             Box::pin(async move {
@@ -214,6 +220,110 @@ fn a_caller_who_needs_more_life_shares_the_load_of_one_who_does_not() {
         scene.gate.open();
         assert_eq!((caller.join().unwrap(), needs_more.join().unwrap()), (Ok(1), Ok(1)));
         assert_eq!(scene.calls.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// The switch as `client::current_session` does it, step for step, with the parts of this room: the pointer and the hot value change
+/// under one lock, the old cache is ended after it.
+struct Switching {
+    in_force: Slot<Scene>,
+    hot: HotValue<u64>,
+    lock: Mutex<()>,
+    clock: Clock,
+}
+
+impl Switching {
+    fn new(scene: &Arc<Scene>) -> Arc<Self> {
+        Arc::new(Self {
+            in_force: Slot::new(Some(Arc::clone(scene))),
+            hot: HotValue::empty(),
+            lock: Mutex::new(()),
+            clock: Time::new().clock(),
+        })
+    }
+
+    fn serve(&self) -> Result<u64, Fault> {
+        let scene = self.in_force.load().unwrap();
+        let served = block_on(scene.cache.get());
+        if !self.in_force.holds(&scene) {
+            return Err(Fault::Ended);
+        }
+        let served = served?;
+        let lock = self.lock.lock().unwrap();
+        if self.in_force.holds(&scene) {
+            self.hot.put(&served);
+        }
+        drop(lock);
+        Ok(*served)
+    }
+
+    fn switch_to(&self, scene: &Arc<Scene>) {
+        let lock = self.lock.lock().unwrap();
+        let old = self.in_force.swap(Some(Arc::clone(scene)));
+        self.hot.clear();
+        drop(lock);
+        old.unwrap().cache.end();
+    }
+
+    fn hit(&self) -> Option<u64> {
+        self.hot.read(&self.clock, |value| value.copied())
+    }
+}
+
+fn scenes() -> [Arc<Scene>; 2] {
+    [1, 2].map(|first| Arc::new(Scene::counting_from(first * 100)))
+}
+
+#[test]
+fn no_hit_after_a_switch_is_of_the_session_before() {
+    explore("a switch beside a caller", || {
+        let [alice, bob] = scenes();
+        alice.gate.open();
+        bob.gate.open();
+        let switching = Switching::new(&alice);
+        let caller = Arc::clone(&switching);
+        let caller = thread::spawn(move || caller.serve());
+        switching.switch_to(&bob);
+        assert_ne!(switching.hit(), Some(100));
+        assert!(matches!(caller.join().unwrap(), Ok(100 | 200) | Err(Fault::Ended)));
+        assert_ne!(switching.hit(), Some(100));
+    });
+}
+
+#[test]
+fn a_switch_wakes_whoever_waits_for_the_session_before() {
+    explore("a switch beside a caller who waits", || {
+        let [alice, bob] = scenes();
+        bob.gate.open();
+        let switching = Switching::new(&alice);
+        let caller = Arc::clone(&switching);
+        let caller = thread::spawn(move || caller.serve());
+        switching.switch_to(&bob);
+        // The one who came before has to ask again; one who came after is Bob.
+        assert!(matches!(caller.join().unwrap(), Ok(200) | Err(Fault::Ended)));
+        assert_eq!(switching.serve(), Ok(200));
+        assert_eq!(alice.alive.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn of_two_switches_one_is_the_last_for_all() {
+    explore("two switches beside a caller", || {
+        let [alice, bob] = scenes();
+        let carol = Arc::new(Scene::counting_from(300));
+        bob.gate.open();
+        carol.gate.open();
+        let switching = Switching::new(&alice);
+        let (other, to_bob) = (Arc::clone(&switching), Arc::clone(&bob));
+        let other = thread::spawn(move || other.switch_to(&to_bob));
+        let caller = Arc::clone(&switching);
+        let caller = thread::spawn(move || caller.serve());
+        switching.switch_to(&carol);
+        other.join().unwrap();
+        assert!(matches!(caller.join().unwrap(), Ok(200 | 300) | Err(Fault::Ended)));
+        let served = switching.serve().unwrap();
+        let last = if switching.in_force.holds(&bob) { 200 } else { 300 };
+        assert_eq!((served, switching.hit()), (last, Some(last)));
     });
 }
 
