@@ -58,8 +58,13 @@ pub(crate) fn svg(lines: &[Line]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 372\" width=\"800\" style=\"max-width:100%\" \
          role=\"img\" font-family=\"sans-serif\" font-size=\"13\" fill=\"currentColor\">\n\
          <title>Waits of callers across {points} refreshes</title>\n\
-         <desc>{}, cargo bench --bench refresh: 8 tasks ask all the time, a source takes 200 ms.</desc>\n",
-        date()
+         <desc>{}, cargo bench --bench refresh: 8 tasks ask all the time, a source takes 200 ms{}.</desc>\n",
+        date(),
+        if cfg!(debug_assertions) {
+            "; an unoptimized build"
+        } else {
+            ""
+        },
     );
     // Writing to a String cannot fail.
     let mut put = |text: std::fmt::Arguments<'_>| svg.write_fmt(text).unwrap_or_default();
@@ -73,9 +78,13 @@ pub(crate) fn svg(lines: &[Line]) -> String {
     }
     for refresh in (0..=points).step_by(20) {
         let at = LEFT + refresh as f64 / points.max(1) as f64 * (RIGHT - LEFT);
-        put(format_args!("<text x=\"{at:.0}\" y=\"348\" text-anchor=\"middle\">{refresh}</text>\n"));
+        put(format_args!(
+            "<text x=\"{at:.0}\" y=\"348\" text-anchor=\"middle\">{refresh}</text>\n"
+        ));
     }
-    put(format_args!("<text x=\"430\" y=\"366\" text-anchor=\"middle\">refresh</text>\n"));
+    put(format_args!(
+        "<text x=\"430\" y=\"366\" text-anchor=\"middle\">refresh</text>\n"
+    ));
     for (index, (line, colour)) in lines.iter().zip(COLOURS).enumerate() {
         let left = LEFT + 360.0 * index as f64;
         put(format_args!(
@@ -104,6 +113,8 @@ pub(crate) fn svg(lines: &[Line]) -> String {
 /// Today, in UTC.
 fn date() -> String {
     let now = aws_smithy_types::DateTime::from(std::time::SystemTime::now());
-    let text = now.fmt(aws_smithy_types::date_time::Format::DateTime).unwrap_or_default();
+    let text = now
+        .fmt(aws_smithy_types::date_time::Format::DateTime)
+        .unwrap_or_default();
     text.split('T').next().unwrap_or_default().to_owned()
 }

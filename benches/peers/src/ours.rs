@@ -56,7 +56,11 @@ impl Client for Ours {
     }
 
     async fn again(&self) -> Answer {
-        let held = self.provider.provide_credentials().await.map_err(|error| format!("{error:?}"))?;
+        let held = self
+            .provider
+            .provide_credentials()
+            .await
+            .map_err(|error| format!("{error:?}"))?;
         if !self.provider.invalidate(&held) {
             return Err("nothing to invalidate".into());
         }

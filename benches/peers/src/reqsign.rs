@@ -53,10 +53,17 @@ impl Reqsign {
 async fn key(signer: &Signer<Credential>) -> Answer {
     let request = http::Request::get("https://sts.us-east-1.amazonaws.com/").body(());
     let (mut parts, ()) = request.map_err(|error| error.to_string())?.into_parts();
-    signer.sign(&mut parts, None).await.map_err(|error| format!("{error:?}"))?;
-    let header = parts.headers.get("authorization").and_then(|header| header.to_str().ok());
+    signer
+        .sign(&mut parts, None)
+        .await
+        .map_err(|error| format!("{error:?}"))?;
+    let header = parts
+        .headers
+        .get("authorization")
+        .and_then(|header| header.to_str().ok());
     let key = header.and_then(|header| header.split_once("Credential=")?.1.split_once('/'));
-    key.map(|(key, _)| key.to_owned()).ok_or_else(|| "not signed".to_owned())
+    key.map(|(key, _)| key.to_owned())
+        .ok_or_else(|| "not signed".to_owned())
 }
 
 impl Client for Reqsign {

@@ -55,10 +55,8 @@ class Boto3:
 
     def late(self) -> None:
         """Eight minutes before the end of its credentials, which live an hour."""
-        import botocore.credentials
-
-        real = botocore.credentials._local_now
-        botocore.credentials._local_now = lambda: real() + datetime.timedelta(minutes=52)
+        now = self.credentials._time_fetcher
+        self.credentials._time_fetcher = lambda: now() + datetime.timedelta(minutes=52)
 
 
 class Crt:

@@ -47,6 +47,8 @@ ASKS_THE_BACKEND = ("this crate", "IdentityCache::lazy()", "JavaScript v3")
 NO_GUESTS = ("boto3", "awscrt")
 HERD = 20
 BRIEF = 20
+RUST: Path | None = None
+STARTING = threading.Lock()
 OPERATIONS = ("GetId", "GetOpenIdToken", "GetCredentialsForIdentity", "AssumeRoleWithWebIdentity")
 
 
@@ -75,7 +77,9 @@ class Scene:
 
     def __init__(self, target: str, peer: str, front, *options: str):
         self.peer, self.front = peer, front
-        self.pool = Pool(target, "--guests", "--identity-provider", GOOGLE, *options)
+        # One after the other: its files are named by how many servers there are, and a free port is free until it is taken.
+        with STARTING:
+            self.pool = Pool(target, "--guests", "--identity-provider", GOOGLE, *options)
         keys = {"access_key_id": self.pool.env["AWS_ACCESS_KEY_ID"], "secret_access_key": self.pool.env["AWS_SECRET_ACCESS_KEY"]}
         place = Place("peers", self.pool.endpoint, self.pool.pool_id, "us-east-1", ISSUER, "", self.pool.provider, **keys)
         self.operator = operator(place)
@@ -91,7 +95,7 @@ class Scene:
             "ca": front and front.ca,
         }
         command = {
-            "rust": [Path(target) / "release" / "peers"],
+            "rust": [RUST or Path(target) / "release" / "peers"],
             "javascript": ["node", HERE / "client.mjs"],
             "python": [sys.executable, "-B", HERE / "client.py"],
         }[PEERS[peer]]
@@ -107,7 +111,8 @@ class Scene:
             start_new_session=True,
             text=True,
         )
-        harness._servers.append(self.process)
+        with STARTING:
+            harness._servers.append(self.process)
 
     def __enter__(self):
         return self
@@ -255,7 +260,7 @@ def outage(scene: Scene) -> tuple[str, str, str]:
     during = scene.order("ask", callers=1)
     at(BRIEF + 2)
     # Its credentials live an hour at least.
-    after = "no such state" if scene.peer == "boto3" else "served" if scene.order("ask", callers=1)["keys"] else "error"
+    after = "no such state" if scene.peer == "boto3" else "expired ones" if scene.order("ask", callers=1)["keys"] else "error"
     scene.admin("faults", method="DELETE")
     identity = "no guests"
     if guest:
@@ -383,7 +388,10 @@ def main() -> int:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--target", required=True, help="cargo's target directory")
     arguments.add_argument("--check", action="store_true", help="write nothing; fail if the guide's table says something else")
+    arguments.add_argument("--rust", type=Path, help="the program of benches/peers, if not the release build in TARGET")
     options = arguments.parse_args()
+    global RUST
+    RUST = options.rust
     # After the network namespace is entered, see below: it listens at port 443.
     import crt
 
