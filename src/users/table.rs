@@ -38,8 +38,6 @@ struct Shard {
 
 /// What is kept of one session. The session itself is let go soon after nobody else has it, and made anew for the next.
 struct Record {
-    /// Of user and options.
-    hash: u64,
     user: Arc<UserEntry>,
     credentials: UserSessionCredentials,
     session: Option<Session>,
@@ -186,13 +184,14 @@ impl Table {
         let (user, credentials) = make();
         let session = start(&credentials);
         let record = Record {
-            hash,
             user,
             credentials,
             session: Some(session.clone()),
             used,
         };
-        shard.records.insert_unique(hash, record, |record| record.hash);
+        // Hashed anew when the table grows, which is rare: a hash in each record would cost every user ten bytes.
+        let hash_of = |record: &Record| self.hash_with(self.hash(record.user.user()), record.user.options());
+        shard.records.insert_unique(hash, record, hash_of);
         shard.misses += 1;
         drop(shard);
         self.len.fetch_add(1, Ordering::Relaxed);
