@@ -54,9 +54,9 @@ class Boto3:
         self.write(vended(who["user"])["Token"])
 
     def late(self) -> None:
-        """Eight minutes before the end of its credentials, which live an hour."""
+        """Four seconds before the end of its credentials, which live an hour."""
         now = self.credentials._time_fetcher
-        self.credentials._time_fetcher = lambda: now() + datetime.timedelta(minutes=52)
+        self.credentials._time_fetcher = lambda: now() + datetime.timedelta(seconds=3596)
 
 
 class Crt:

@@ -258,6 +258,8 @@ def outage(scene: Scene) -> tuple[str, str, str]:
     if scene.peer == "boto3":
         scene.order("late")
     during = scene.order("ask", callers=1)
+    if during["keys"] and scene.one(during) != key:
+        raise RuntimeError("refreshed in an outage")
     at(BRIEF + 2)
     # Its credentials live an hour at least.
     after = "no such state" if scene.peer == "boto3" else "expired ones" if scene.order("ask", callers=1)["keys"] else "error"
@@ -339,7 +341,8 @@ def versions() -> dict[str, str]:
         "this crate": crates["cognito-identity-pool"],
         "IdentityCache::lazy()": f"aws-smithy-runtime {crates['aws-smithy-runtime']}, over a provider of 60 lines on "
         f"aws-sdk-cognitoidentity {crates['aws-sdk-cognitoidentity']}",
-        "reqsign": f"reqsign-aws-core {crates['reqsign-aws-core']} behind the signer of reqsign-core {crates['reqsign-core']}",
+        "reqsign": f"reqsign-aws-core {crates['reqsign-aws-core']} behind the signer of reqsign-core {crates['reqsign-core']} "
+        "(its cached call signs a request)",
         "JavaScript v3": f"@aws-sdk/credential-providers {npm('@aws-sdk/credential-providers')}",
         "JavaScript v2": f"aws-sdk {npm('aws-sdk')}",
         "Amplify": f"@aws-amplify/auth {npm('@aws-amplify/auth')}",
