@@ -282,6 +282,19 @@ impl Table {
         shard.end(taken, |entry| entry.user() == user)
     }
 
+    /// Those of whom something is kept, and for whom `is` has an answer.
+    pub(super) fn users_where<T>(&self, is: impl Fn(&DeveloperUserId) -> Option<T>) -> Vec<(DeveloperUserId, T)> {
+        let mut users = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let detached: Vec<_> = shard.detached.iter().filter_map(|d| d.user.upgrade()).collect();
+            let kept = shard.records.iter().map(|record| &record.user);
+            let theirs = kept.chain(&detached).map(|entry| entry.user());
+            users.extend(theirs.filter_map(|user| Some((user.clone(), is(user)?))));
+        }
+        users
+    }
+
     /// Drops everybody for good. The credentials come along: an exchange that is out goes on for as long as they are kept.
     pub(super) fn end_all(&self) -> (Vec<Session>, Vec<UserSessionCredentials>) {
         let (mut held, mut credentials) = (Vec::new(), Vec::new());
