@@ -1,7 +1,8 @@
 //! What callers see of refreshes, herds and failing sources: the engine against the SDK's own cache and a provider written
 //! by hand over `tokio::RwLock`.
 //!
-//! `cargo bench --bench refresh` prints the tables, `cargo bench --bench refresh -- --test` runs everything once.
+//! `cargo bench --bench refresh` prints the tables and draws `docs/refreshes.svg`, `cargo bench --bench refresh -- --test` runs
+//! everything once and draws nothing.
 #![allow(
     dead_code,
     unused_imports,
@@ -17,6 +18,8 @@ mod engine {
     pub(crate) mod refresh;
 }
 mod harness;
+#[path = "harness/plot.rs"]
+mod plot;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -324,21 +327,34 @@ fn runtime() -> Runtime {
         .expect("a runtime")
 }
 
-/// What 8 tasks see that ask all the time, until the source has been loaded so often (or so much time has passed).
-fn under_load(runtime: &Runtime, keep: &Arc<dyn Keep>, source: &Source, loads: usize, at_most: Duration) -> Histogram {
+/// What 8 tasks see that ask all the time, until the source has been loaded so often (or so much time has passed): all calls that
+/// began after the first load, after the second one began, and so on.
+fn under_load(
+    runtime: &Runtime,
+    keep: &Arc<dyn Keep>,
+    source: &Source,
+    loads: usize,
+    at_most: Duration,
+) -> Vec<Histogram> {
     runtime.block_on(async {
         assert!(keep.ask().await);
         let stop = Arc::new(AtomicBool::new(false));
         let tasks: Vec<_> = (0..8)
             .map(|_| {
-                let (keep, stop) = (Arc::clone(keep), Arc::clone(&stop));
+                let (keep, stop, source) = (Arc::clone(keep), Arc::clone(&stop), source.clone());
                 tokio::spawn(async move {
-                    let mut seen = Histogram::new();
+                    let mut seen: Vec<Histogram> = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
                         for _ in 0..32 {
                             let start = Instant::now();
                             assert!(keep.ask().await);
-                            seen.record(start.elapsed());
+                            let taken = start.elapsed();
+                            // After the call: one that waits for a load, or begins it, belongs to that load.
+                            let cycle = source.loads().saturating_sub(1);
+                            if seen.len() <= cycle {
+                                seen.resize_with(cycle + 1, Histogram::new);
+                            }
+                            seen[cycle].record(taken);
                         }
                         tokio::task::yield_now().await;
                     }
@@ -351,12 +367,20 @@ fn under_load(runtime: &Runtime, keep: &Arc<dyn Keep>, source: &Source, loads: u
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         stop.store(true, Ordering::Relaxed);
-        let mut all = Histogram::new();
+        let mut all: Vec<Histogram> = Vec::new();
         for task in tasks {
-            all.merge(&task.await.expect("a caller panicked"));
+            let seen = task.await.expect("a caller panicked");
+            all.resize_with(all.len().max(seen.len()), Histogram::new);
+            all.iter_mut().zip(&seen).for_each(|(all, seen)| all.merge(seen));
         }
         all
     })
+}
+
+fn together(cycles: &[Histogram]) -> Histogram {
+    let mut all = Histogram::new();
+    cycles.iter().for_each(|cycle| all.merge(cycle));
+    all
 }
 
 fn refresh_cycles(runtime: &Runtime) {
@@ -373,16 +397,23 @@ fn refresh_cycles(runtime: &Runtime) {
         "calls >= 100 ms"
     ]];
     let mut quiet_tail = None;
+    let mut lines = Vec::new();
     for (name, new) in contenders() {
         // The same load while nothing is refreshed, for as long as the cycles of the first will take.
         let idle = Source::new(SharedTimeSource::default(), Duration::from_secs(365 * 24 * 3600));
         let quiet_for = Duration::from_millis(if is_quick() { 300 } else { 15_000 });
-        let quiet = under_load(runtime, &new(&idle), &idle, usize::MAX - 1, quiet_for);
+        let quiet = together(&under_load(runtime, &new(&idle), &idle, usize::MAX - 1, quiet_for));
         // 15 minutes of fast time, 0.45 s, from one refresh to the next: ours starts 45 minutes before the end of an hour,
         // the others load at the end of a life of 15 minutes.
         let life = Duration::from_secs(60 * if name == "this crate" { 60 } else { 15 });
         let source = Source::new(Fast::new(2000).shared(), life);
-        let busy = under_load(runtime, &new(&source), &source, cycles, forever);
+        let by_cycle = under_load(runtime, &new(&source), &source, cycles, forever);
+        let busy = together(&by_cycle);
+        // Without the first load, for which everybody waits, and the last one, which was not seen to its end.
+        let whole = by_cycle.get(1..=cycles.min(by_cycle.len() - 1)).unwrap_or_default();
+        if name != "tokio::RwLock by hand" {
+            lines.push(plot::Line::of(name, whole));
+        }
         for (when, seen, cycles) in [("no refresh", &quiet, 0), ("refreshing", &busy, cycles)] {
             rows.push(row![
                 format!("{name}, {when}"),
@@ -400,6 +431,11 @@ fn refresh_cycles(runtime: &Runtime) {
     table("Refresh cycles, 200 ms source, 8 tasks that ask all the time", &rows);
     if let Some([p50, p99, p9999]) = quiet_tail {
         println!("\nthis crate, refreshing / no refresh: p50 {p50}, p99 {p99}, p99.99 {p9999}");
+    }
+    if !is_quick() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/refreshes.svg");
+        std::fs::write(file, plot::svg(&lines)).expect("docs/ is written to");
+        println!("\n{file}");
     }
 }
 

@@ -59,4 +59,5 @@ pub mod troubleshooting {}
 pub mod security {}
 
 #[doc = include_str!("../docs/performance.md")]
+#[doc = include_str!("../docs/refreshes.svg")]
 pub mod performance {}
