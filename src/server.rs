@@ -35,6 +35,7 @@
 mod admin;
 mod audit;
 mod builder;
+mod claim_refusal;
 mod deny_list;
 pub(crate) mod dependents;
 mod doctor;

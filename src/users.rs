@@ -30,7 +30,7 @@ use refresher::Refresher;
 use table::{Lookup, Table};
 
 pub use builder::UserCredentialsBuilder;
-pub use metrics::UserMetrics;
+pub use self::metrics::UserMetrics;
 pub use options::UserOptions;
 
 /// AWS credentials of many users in one process: a backend that acts for users who are not there (agents, schedulers, workers

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Expiry, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::ids::DeveloperUserId;
+use crate::metrics;
 
 /// A request that nobody waits for any more may still be on its way for so long: what a call may take, attempts and pauses
 /// included.
@@ -95,14 +96,16 @@ impl DenyList {
     }
 
     pub(super) fn deny(&self, user: &DeveloperUserId) {
-        self.change(user, |state| {
-            state.denied = true;
+        let was_denied = self.change(user, |state| {
             state.generation += 1;
+            std::mem::replace(&mut state.denied, true)
         });
+        metrics::denied_users(if was_denied { 0.0 } else { 1.0 });
     }
 
     pub(super) fn allow(&self, user: &DeveloperUserId) {
-        self.change(user, |state| state.denied = false);
+        let was_denied = self.change(user, |state| std::mem::replace(&mut state.denied, false));
+        metrics::denied_users(if was_denied { -1.0 } else { 0.0 });
     }
 
     /// Refuses the user until the hold is dropped.
@@ -134,6 +137,13 @@ impl DenyList {
             users.insert(user.clone(), state);
         }
         changed
+    }
+}
+
+impl Drop for DenyList {
+    fn drop(&mut self) {
+        let users = self.users.get_mut().unwrap_or_else(PoisonError::into_inner);
+        metrics::denied_users(-(users.values().filter(|state| state.denied).count() as f64));
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::claim_refusal::{ClaimRefusal, refused};
 use super::hmac_key::HmacKey;
 use super::shared_store::{EntryKind, SharedState};
 use crate::error::{Error, ErrorKind};
@@ -113,7 +114,7 @@ impl GuestClaims {
             .await?;
         if let Some(there) = there {
             if there.client != owner.client {
-                return Err(refused("is for a guest that belongs to another client"));
+                return Err(refused(ClaimRefusal::ForeignClient));
             }
             named_at = there.named_at;
             store.put(EntryKind::GuestOwner, of, &there, self.lifetime).await?;
@@ -166,13 +167,13 @@ impl GuestClaims {
             .decode_to_vec(claim.ticket.expose())
             .ok()
             .filter(|ticket| ticket.len() == TICKET)
-            .ok_or_else(|| refused("is not one of this backend's"))?;
+            .ok_or_else(|| refused(ClaimRefusal::Malformed))?;
         let (signed, mac) = ticket.split_at(TICKET - 32);
         if !self
             .key
             .is_authentic(PURPOSE, &bound(pool, &claim.guest, &claim.client, signed), mac)
         {
-            return Err(refused("is forged, or for another guest, client or pool"));
+            return Err(refused(ClaimRefusal::Forged));
         }
         let number = |at: usize| {
             let bytes = signed.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
@@ -182,7 +183,7 @@ impl GuestClaims {
         // Not longer than it can be either: a clock that was wrong at issue must not make a ticket for good.
         let remaining = expires.saturating_sub(seconds(now));
         if remaining == 0 || remaining > Self::LONGEST.as_secs() {
-            return Err(refused("has expired"));
+            return Err(refused(ClaimRefusal::Expired));
         }
         Ok(CheckedClaim {
             nonce: base64_simd::URL_SAFE_NO_PAD.encode_to_string(&signed[16..]),
@@ -201,7 +202,7 @@ impl GuestClaims {
         if latest.is_none_or(|latest| claim.named_at <= latest) {
             Ok(())
         } else {
-            Err(refused("is for a guest that was named too long after it was made"))
+            Err(refused(ClaimRefusal::NamedLate))
         }
     }
 }
@@ -239,7 +240,7 @@ impl CheckedClaim {
         };
         let own = Owner::new(store, &claim.client, self.named_at);
         if owner.client != own.client && owner.named_at <= own.named_at {
-            return Err(refused("is for a guest that belongs to another client"));
+            return Err(refused(ClaimRefusal::ForeignClient));
         }
         Ok(())
     }
@@ -256,7 +257,7 @@ impl CheckedClaim {
         let user = store.hash_of(EntryKind::UsedTicket, user.as_str());
         let used = store.put_if_absent(EntryKind::UsedTicket, &self.nonce, &user, self.remaining);
         match used.await? {
-            Some(other) if other != user => Err(refused("was used before")),
+            Some(other) if other != user => Err(refused(ClaimRefusal::Used)),
             _ => Ok(()),
         }
     }
@@ -275,12 +276,8 @@ fn check_region(pool: &IdentityPoolId, guest: &IdentityId) -> Result<(), Error> 
     if guest.region() == pool.region() {
         Ok(())
     } else {
-        Err(refused("is for an identity of another region"))
+        Err(refused(ClaimRefusal::OtherRegion))
     }
-}
-
-pub(super) fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::ClaimRefused, format!("the guest claim {why}"))
 }
 
 fn seconds(time: SystemTime) -> u64 {

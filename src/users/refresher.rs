@@ -116,7 +116,7 @@ impl UsersInner {
         let most = self.shared.vendor.requests_per_second();
         let count = in_a_round(
             rate,
-            most.map(|most| f64::from(most.get())),
+            most,
             due.iter().map(|(remaining, _)| *remaining),
         );
         due.truncate(count);
