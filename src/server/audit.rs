@@ -143,6 +143,13 @@ impl<'a> Audit<'a> {
         self.line("end", Some(outcome), None, None, None, None);
     }
 
+    /// AWS has not done it, and says why by a code.
+    pub(super) fn undone(mut self, code: &str) {
+        self.ended = true;
+        self.count(None, "incomplete");
+        self.line("end", Some(code), None, None, None, None);
+    }
+
     pub(super) fn failed(self, error: &Error) {
         self.failed_by(None, error);
     }
