@@ -214,7 +214,8 @@ impl Hits {
         #[cfg(feature = "metrics")]
         if operation == Self::OPERATION {
             // At the first hit: by then the app has its recorder.
-            let new = || metrics::counter!(VENDS, "operation" => Self::OPERATION, "source" => "cached", "outcome" => "ok");
+            let new =
+                || metrics::counter!(VENDS, "operation" => Self::OPERATION, "source" => "cached", "outcome" => "ok");
             tell(|| self.0.get_or_init(new).increment(1));
         } else {
             vend(operation, "cached", "ok");
@@ -415,6 +416,11 @@ mod tests {
                 format!("| `{}` | {kind} | {} | {} |", name.name, labels.join(" "), name.what)
             })
             .collect();
-        assert_eq!(rows, expected, "docs/operating.md should have:\n{}", expected.join("\n"));
+        assert_eq!(
+            rows,
+            expected,
+            "docs/operating.md should have:\n{}",
+            expected.join("\n")
+        );
     }
 }

@@ -71,7 +71,11 @@ impl SessionState {
             return;
         }
         let by = if self.caches.is_some() { By::Client } else { By::Users };
-        if let Some((left, life)) = self.credentials.as_ref().and_then(|credentials| credentials.status().life) {
+        if let Some((left, life)) = self
+            .credentials
+            .as_ref()
+            .and_then(|credentials| credentials.status().life)
+        {
             metrics::credentials_used(by, life.saturating_sub(left));
         }
     }

@@ -27,8 +27,12 @@ use crate::service::signed::AttemptWatch;
 
 /// The part of the rate that background requests get however many interactive ones wait.
 const FLOOR: f64 = 0.2;
-/// By how much interactive requests may overdraw the share: so many seconds of it, or so many requests, whichever is more.
-const OVERDRAFT: (f64, f64) = (2.0, 2.0);
+/// By how much interactive requests may overdraw the share: so many seconds of it, or so many requests, whichever is more. More while
+/// background requests wait, which pay it back.
+const OVERDRAFT: f64 = 2.0;
+const OVERDRAFT_PAID_BACK: f64 = 20.0;
+/// So much faster grows a share that is overdrawn: people are waiting, elsewhere it may be background work alone.
+const OVERDRAWN: f64 = 3.0;
 /// After so long without a request the share is found anew.
 const REST: Duration = Duration::from_secs(30);
 /// A clock that jumps back by more than this was set.
@@ -48,10 +52,10 @@ const SET_BACK: Duration = Duration::from_secs(1);
 /// |---|---|
 /// | start | the quota by the number of instances |
 /// | a refusal (`TooManyRequestsException` and the like) | 0.7 × the rate, at most once in 200 ms; never less than a thousandth of the quota, or 1 in 20 s |
-/// | growth while somebody has to wait | after 60 s a fair share has grown back what a refusal took; it goes with the cube of the time, up to the whole quota |
+/// | growth while somebody has to wait | after 90 s a fair share has grown back what a refusal took; it goes with the cube of the time, up to the whole quota. Three times as fast while the share is overdrawn |
 /// | while the rate suffices | it stays as it is |
 /// | after 30 s without a request | it starts again |
-/// | interactive requests | may overdraw the share by 2 s of it, or 2 requests, which background requests wait for |
+/// | interactive requests | may overdraw the share by 2 s of it, or 2 requests; by ten times that while background requests wait, which pay it back |
 ///
 /// ```
 /// # use cognito_identity_pool::server::RequestLimit;
@@ -364,7 +368,11 @@ impl Bucket {
             Lane::Background => {
                 let left_over = until(state.allowance, ENOUGH, rate);
                 let due = until(state.background, ENOUGH, rate * FLOOR).max(overdrawn);
-                let behind = if waits(Lane::Interactive) { due } else { left_over.min(due) };
+                let behind = if waits(Lane::Interactive) {
+                    due
+                } else {
+                    left_over.min(due)
+                };
                 quota.max(behind)
             }
         };
@@ -400,7 +408,8 @@ impl LimitState {
     /// Time passes, in seconds.
     fn pass(&mut self, passed: f64, burst: f64, full_rate: f64) {
         if self.turned_away || self.waiting.iter().any(|lane| !lane.is_empty()) {
-            self.share.was_short(passed);
+            let haste = if self.allowance <= -1.0 { OVERDRAWN } else { 1.0 };
+            self.share.was_short(passed * haste);
         } else if self.now.saturating_sub(self.used) >= REST {
             self.share.forget();
         }
@@ -423,7 +432,12 @@ impl LimitState {
     }
 
     fn overdraft(&self) -> f64 {
-        (OVERDRAFT.0 * self.share.rate()).max(OVERDRAFT.1)
+        let overdraft = if self.waiting[Lane::Background as usize].is_empty() {
+            OVERDRAFT
+        } else {
+            OVERDRAFT_PAID_BACK
+        };
+        (overdraft * self.share.rate()).max(overdraft)
     }
 
     fn take(&mut self, lane: Lane) {

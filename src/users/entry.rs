@@ -118,7 +118,9 @@ impl Principal for UserEntry {
             (_, Err(_)) => &counters.failures,
         };
         Counters::add(count, 1);
-        let outcome = result.as_ref().map_or_else(|error| metrics::of_kind(error.kind()), |()| "ok");
+        let outcome = result
+            .as_ref()
+            .map_or_else(|error| metrics::of_kind(error.kind()), |()| "ok");
         metrics::exchange(metrics::By::Users, first, outcome);
         match result {
             Ok(()) => tracing::debug!(target: TARGET, first, "a user's credentials were exchanged"),

@@ -60,8 +60,16 @@ struct Recorded {
 /// The names and labels of the guide's table.
 fn table() -> BTreeMap<String, BTreeSet<String>> {
     let guide = include_str!("../../docs/operating.md");
-    let rows = guide.lines().filter(|line| line.starts_with("| `cognito_identity_pool_"));
-    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = guide
+        .lines()
+        .filter(|line| line.starts_with("| `cognito_identity_pool_"));
+    let words = |cell: &str| {
+        cell.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     rows.map(|row| {
         let cells: Vec<_> = row.split('|').collect();
         (words(cells[1]).remove(0), words(cells[3]).into_iter().collect())
@@ -283,7 +291,10 @@ async fn refusals_of_users_and_guests_are_counted_by_cause() {
     vendor.link_guest(&user("eve"), claim("device-1")).await.unwrap_err();
     recorded.has(&[
         ("operations_total{operation=new_guest,outcome=ok}", 1.0),
-        ("operations_total{operation=issue_guest_claim,outcome=claim_refused}", 1.0),
+        (
+            "operations_total{operation=issue_guest_claim,outcome=claim_refused}",
+            1.0,
+        ),
         ("operations_total{operation=link_guest,outcome=ok}", 1.0),
         ("operations_total{operation=link_guest,outcome=claim_refused}", 3.0),
         ("guest_claims_refused_total{cause=foreign_client}", 1.0),
@@ -469,12 +480,19 @@ impl Recorder for Hostiles {
 fn a_recorder_that_calls_back_and_panics_harms_nobody() {
     let (done, ends) = std::sync::mpsc::channel();
     let run = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let outcome = std::panic::catch_unwind(|| runtime.block_on(under_a_hostile_recorder()));
         done.send(outcome.is_ok()).unwrap();
     });
     let ended = ends.recv_timeout(DEADLINE);
-    assert_eq!(ended, Ok(true), "the recorder was called under a lock, or its panic came through");
+    assert_eq!(
+        ended,
+        Ok(true),
+        "the recorder was called under a lock, or its panic came through"
+    );
     run.join().unwrap();
 }
 
@@ -501,7 +519,10 @@ async fn under_a_hostile_recorder() {
     }
     vendor.vend_credentials(&user("alice")).await.unwrap();
     vendor.deny(&user("mallory"));
-    assert_eq!(vendor.vend(&user("mallory")).await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(
+        vendor.vend(&user("mallory")).await.unwrap_err().kind(),
+        ErrorKind::Denied
+    );
     vendor.allow(&user("mallory"));
     users.evict(&user("alice"));
     stage.pool.faults().next_of(TOKEN, LocalFault::Status(500));
@@ -526,17 +547,21 @@ async fn under_a_hostile_recorder() {
     *hostile.reach.lock().unwrap() = None;
 }
 
-fn reach_everything(vendor: &TokenVendor, users: &UserCredentials, provider: &cognito_identity_pool::CognitoCredentialsProvider) {
+fn reach_everything(
+    vendor: &TokenVendor,
+    users: &UserCredentials,
+    provider: &cognito_identity_pool::CognitoCredentialsProvider,
+) {
     let nobody = user("nobody");
     let poll_once = |future: std::pin::Pin<Box<dyn Future<Output = ()> + '_>>| {
-        drop(futures_util::FutureExt::now_or_never(future));
+        let _: Option<()> = futures_util::FutureExt::now_or_never(future);
     };
     vendor.evict(&nobody);
     vendor.deny(&nobody);
     vendor.allow(&nobody);
     drop(vendor.health());
     poll_once(Box::pin(async { drop(vendor.vend(&nobody).await) }));
-    drop(users.metrics());
+    let _: usize = users.metrics().users;
     let session = users.for_user(&nobody);
     poll_once(Box::pin(async { drop(session.provide_credentials().await) }));
     users.evict(&nobody);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// To which part the rate falls at a refusal: CUBIC's factor.
 const CUT: f64 = 0.7;
-/// How long a fair share takes to grow back after a refusal.
-const REGAIN: f64 = 60.0;
+/// How long a fair share takes to grow back after a refusal, in seconds.
+const REGAIN: f64 = 90.0;
 /// No refusal within this time after one that counted counts: it was most likely under way by then.
 const SETTLE: Duration = Duration::from_millis(200);
 /// However often the account refuses, this part of the quota is tried, and at least [`LEAST`].
