@@ -236,7 +236,7 @@ pub(crate) fn operation(operation: &'static str, outcome: &'static str) {
     count!(OPERATIONS, 1, "operation" => operation, "outcome" => outcome);
 }
 
-/// How an attempt ended: `ok`, `throttled`, `refused`, `failed` without an answer.
+/// How an attempt ended: `ok`, `throttled`, `refused`, `failed` without an answer that could be read.
 pub(crate) fn attempt(outcome: &'static str) {
     count!(ATTEMPTS, 1, "outcome" => outcome);
 }
