@@ -309,7 +309,9 @@ impl AttemptWatch for RequestLimit {
         let mut state = self.bucket.advance(None);
         let now = state.now;
         if state.share.refused(now) {
-            state.allowance = state.allowance.min(0.0);
+            // What nobody pays back is not overdrawn at an account that says no.
+            let left = if state.is_paid_back() { 0.0 } else { -state.overdraft() };
+            state.allowance = state.allowance.min(left);
         }
     }
 }
@@ -431,11 +433,16 @@ impl LimitState {
         (self.now, change)
     }
 
+    /// Background requests wait, which leave to interactive ones what those take in advance.
+    fn is_paid_back(&self) -> bool {
+        !self.waiting[Lane::Background as usize].is_empty()
+    }
+
     fn overdraft(&self) -> f64 {
-        let overdraft = if self.waiting[Lane::Background as usize].is_empty() {
-            OVERDRAFT
-        } else {
+        let overdraft = if self.is_paid_back() {
             OVERDRAFT_PAID_BACK
+        } else {
+            OVERDRAFT
         };
         (overdraft * self.share.rate()).max(overdraft)
     }

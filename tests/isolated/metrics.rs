@@ -53,9 +53,12 @@ const CLIENT: &[&str] = &["first_credentials_seconds", "login_changes_total"];
 struct Recorded {
     snapshotter: Snapshotter,
     /// What was seen before: a snapshot takes it away.
-    seen: std::sync::Mutex<(BTreeMap<String, f64>, BTreeMap<String, Vec<f64>>)>,
+    seen: std::sync::Mutex<Seen>,
     _installed: metrics::LocalRecorderGuard<'static>,
 }
+
+/// What was counted, and the values of histograms.
+type Seen = (BTreeMap<String, f64>, BTreeMap<String, Vec<f64>>);
 
 /// The names and labels of the guide's table.
 fn table() -> BTreeMap<String, BTreeSet<String>> {
@@ -504,6 +507,7 @@ fn a_recorder_that_calls_back_and_panics_harms_nobody() {
     run.join().unwrap();
 }
 
+#[allow(clippy::future_not_send, reason = "the recorder is this thread's")]
 async fn under_a_hostile_recorder() {
     let hostile: &'static Hostile = Box::leak(Box::new(Hostile {
         reach: std::sync::Mutex::new(None),
