@@ -224,15 +224,15 @@ impl World {
             let user = user(&format!("user-{}", random.u64(0..USERS)));
             if random.u32(0..50) == 0 {
                 self.counts.denials.fetch_add(1, Ordering::Relaxed);
-                self.users.deny(&user);
-                self.vendor.deny(&user);
+                self.users.deny(&user).await.unwrap();
+                self.vendor.deny(&user).await.unwrap();
                 if self.vendor.vend(&user).await.is_ok()
                     || self.users.for_user(&user).provide_credentials().await.is_ok()
                 {
                     self.counts.violation("a denied user was served");
                 }
-                self.vendor.allow(&user);
-                self.users.allow(&user);
+                self.vendor.allow(&user).await.unwrap();
+                self.users.allow(&user).await.unwrap();
             } else {
                 self.check(&self.users.for_user(&user), None).await;
             }

@@ -82,7 +82,7 @@ async fn main() -> anyhow::Result<()> {
 
     let fired = DeveloperUserId::new("user-0007")?;
     let session = users.for_user(&fired);
-    users.deny(&fired);
+    users.deny(&fired).await?;
     let refusal = session.identity_id().await.err().map(|error| error.kind());
     println!(
         "user-0007 is denied, and its session is refused at once: {}",

@@ -68,7 +68,7 @@ pub enum ErrorKind {
     UserAlreadyRegistered,
     /// The login is linked to another identity, or the two do not belong together (`ResourceConflictException`).
     Conflict,
-    /// The user is denied by this process ([`TokenVendor::deny`](crate::TokenVendor::deny)).
+    /// The user is denied ([`TokenVendor::deny`](crate::TokenVendor::deny)), or being forgotten.
     Denied,
     /// A [`GuestClaim`](crate::server::GuestClaim) is forged, expired, used before, or for another guest or client.
     ClaimRefused,
@@ -86,7 +86,7 @@ pub enum ErrorKind {
     InvalidResponse,
     /// The app's own backend, i.e. the [`DeveloperIdentityProvider`](crate::DeveloperIdentityProvider), failed.
     Backend,
-    /// The identity store failed.
+    /// The identity store failed, or the store that the instances of a backend share.
     Store,
     /// The app's hook, or one of its closures, panicked.
     Panicked,

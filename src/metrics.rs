@@ -299,7 +299,6 @@ pub(crate) fn denied_users(more: f64) {
     }
 }
 
-#[allow(dead_code, reason = "the deny list is shared next")]
 pub(crate) fn deny_list_read(now: Now) {
     set!(DENY_LIST_READ, seconds(now));
 }

@@ -21,11 +21,12 @@
 //! TokenVendor ── VendorInner ─┬─ SignedService     the signed calls to Cognito
 //!  (vending.rs, linking.rs)   ├─ TokenCache        what was vended and is still good, what is being asked for
 //!                             ├─ DenyList          who gets nothing, and what was begun before that (Admission, UserHold)
+//!                             │   └─ SharedDenyList  what the shared store says of that (shared_deny_list.rs; deny_entry.rs)
 //!                             ├─ Dependents        what stands on the vendor: UserCredentials
 //!                             ├─ RequestLimit      the account's quota; UserLimit: what one user can cause (rate_limit.rs)
 //!                             ├─ SharedState       what instances agree on (shared_store.rs)
-//!                             └─ GuestClaims       tickets for guests (guest_link.rs), signed with an HmacKey
-//! IdentityAdmin ─ SignedService, SharedState       (admin.rs; forget.rs; doctor.rs examines a pool's settings)
+//!                             └─ GuestClaims       tickets for guests (guest_link.rs), signed with ClaimKeys (claim_keys.rs)
+//! IdentityAdmin ─ SignedService, SharedState       (admin.rs; forget.rs; rekey.rs; doctor.rs examines a pool's settings)
 //! TokenVerifier ─ VerifierInner ─ KeySet           the keys that Cognito publishes (verify/keys.rs)
 //! ```
 //!
@@ -35,8 +36,12 @@
 mod admin;
 mod audit;
 mod builder;
+mod claim_keys;
 mod claim_refusal;
+mod deny_entry;
 mod deny_list;
+mod deny_list_updates;
+mod denying;
 pub(crate) mod dependents;
 mod doctor;
 #[cfg(feature = "dynamodb")]
@@ -50,9 +55,10 @@ pub(crate) mod in_process;
 mod linking;
 mod policy;
 mod rate_limit;
+mod rekey;
 mod request;
 mod setup;
-#[allow(dead_code, reason = "the deny list is shared next")]
+mod shared_deny_list;
 mod shared_store;
 mod store_conformance;
 mod token_cache;
@@ -64,6 +70,7 @@ mod verify;
 pub use admin::{DeleteReport, IdentityAdmin, IdentityAdminBuilder, IdentityDetails, IdentityPages, UserIdentity};
 pub use audit::AUDIT_TARGET;
 pub use builder::TokenVendorBuilder;
+pub use deny_list_updates::DenyListUpdates;
 pub use doctor::{Diagnosis, Finding, Severity};
 #[cfg(feature = "dynamodb")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dynamodb")))]
@@ -73,6 +80,7 @@ pub use guest_link::{GuestClaim, GuestClaims, GuestTicket};
 pub use http_refusal::HttpRefusal;
 pub use linking::{LinkedVend, NewGuest};
 pub use rate_limit::RequestLimit;
+pub use rekey::RekeyReport;
 pub use request::{PrincipalTags, VendRequest, VendedCredentials, VendedToken};
 pub use shared_store::{MemorySharedStore, SharedStore};
 pub use store_conformance::{ConformanceError, check_shared_store};

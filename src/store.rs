@@ -316,6 +316,13 @@ impl StoreError {
         self.permanent = true;
         self
     }
+
+    /// The error that says which store it was.
+    pub(crate) fn of(self, message: &str) -> Error {
+        Error::new(ErrorKind::Store, message)
+            .retryable(!self.permanent)
+            .with_texts(Some(self.texts))
+    }
 }
 
 impl From<std::io::Error> for StoreError {
@@ -338,9 +345,7 @@ impl From<crate::ids::InvalidId> for StoreError {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        Self::new(ErrorKind::Store, "the identity store failed")
-            .retryable(!error.permanent)
-            .with_texts(Some(error.texts))
+        error.of("the identity store failed")
     }
 }
 

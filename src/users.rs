@@ -132,18 +132,35 @@ impl UserCredentials {
         self.inner.shared.vendor.evict(user);
     }
 
-    /// Refuses `user` from now on, in this process, with [`ErrorKind::Denied`](crate::ErrorKind::Denied). The same as [`TokenVendor::deny`] of the vendor, which
-    /// reaches this, too: at once for everybody who holds a session of the user or waits for one, evicted ones included.
+    /// Refuses `user` from now on, with [`ErrorKind::Denied`](crate::ErrorKind::Denied). The same as [`TokenVendor::deny`] of the vendor, which
+    /// reaches this, too: at once for everybody who holds a session of the user or waits for one, evicted ones included; in other
+    /// instances as soon as they hear of it.
     ///
     /// What was signed, or handed out as [`Credentials`](aws_credential_types::Credentials), before stays good until it expires;
     /// the one way to end that is a policy on the role that denies by `aws:TokenIssueTime`.
-    pub fn deny(&self, user: &DeveloperUserId) {
-        self.inner.shared.vendor.deny(user);
+    ///
+    /// # Errors
+    ///
+    /// As [`TokenVendor::deny`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TokenVendor::deny`].
+    pub async fn deny(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        self.inner.shared.vendor.deny(user).await
     }
 
     /// Takes [`deny`](Self::deny) back. Sessions that were refused stay refused: ask for new ones.
-    pub fn allow(&self, user: &DeveloperUserId) {
-        self.inner.shared.vendor.allow(user);
+    ///
+    /// # Errors
+    ///
+    /// As [`TokenVendor::allow`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`TokenVendor::allow`].
+    pub async fn allow(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        self.inner.shared.vendor.allow(user).await
     }
 
     /// Ends it: no new session and no new exchange begins, nothing is refreshed any more, exchanges that wait for their turn are given
@@ -212,6 +229,12 @@ impl Dependent for UsersInner {
     fn end(&self, user: &DeveloperUserId, error: &Error) {
         for session in self.table.end(user) {
             session.close(error.clone());
+        }
+    }
+
+    fn end_where(&self, ended: &(dyn Fn(&DeveloperUserId) -> Option<Error> + Sync)) {
+        for (user, error) in self.table.users_where(ended) {
+            self.end(&user, &error);
         }
     }
 }

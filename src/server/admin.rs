@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::audit::Audit;
+use super::deny_list_updates::DenyListUpdates;
 use super::doctor::{self, Diagnosis};
 use super::policy::{self, Statement};
 use super::setup::{ServiceSetup, setup_methods};
@@ -36,6 +37,8 @@ use crate::service::{sleep_impl, time_source};
 pub struct IdentityAdmin {
     pub(super) service: SignedService,
     pub(super) store: SharedState,
+    /// The store is one that instances share; `None` otherwise. How long until all have heard of what is written there.
+    pub(super) staleness: Option<Duration>,
     account_id: Option<String>,
 }
 
@@ -44,6 +47,7 @@ pub struct IdentityAdmin {
 pub struct IdentityAdminBuilder {
     setup: ServiceSetup,
     store: Option<Arc<dyn SharedStore>>,
+    max_stale: Duration,
     account_id: Option<String>,
 }
 
@@ -56,10 +60,20 @@ impl IdentityAdminBuilder {
         self
     }
 
-    /// Where [`IdentityAdmin::forget_user`] remembers which identities it is taking down, so that another instance, or the next process,
-    /// goes on from there. By default a [`MemorySharedStore`](crate::server::MemorySharedStore), for this process.
+    /// Where [`IdentityAdmin::forget_user`] has the vendors of all instances hold the user, and remembers how far it has come, so that
+    /// another instance, or the next process, goes on from there: the store that
+    /// [`TokenVendorBuilder::shared`](crate::server::TokenVendorBuilder::shared) was given. By default a
+    /// [`MemorySharedStore`](crate::server::MemorySharedStore), for this process.
     pub fn shared(mut self, store: impl SharedStore + 'static) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// The longest [`DenyListUpdates::max_stale`](crate::server::DenyListUpdates::max_stale) of any vendor on the
+    /// [`shared`](Self::shared) store, by default 60 s. [`IdentityAdmin::forget_user`] waits for it: less than a vendor has lets that one
+    /// vend to a user who is being forgotten.
+    pub fn max_stale(mut self, max_stale: Duration) -> Self {
+        self.max_stale = max_stale;
         self
     }
 
@@ -73,7 +87,9 @@ impl IdentityAdminBuilder {
         let app = self.setup.app()?;
         let clock = Clock::new(time_source(Some(app)));
         let sleep = sleep_impl(Some(app))?;
+        let staleness = DenyListUpdates::staleness(self.max_stale);
         Ok(IdentityAdmin {
+            staleness: self.store.is_some().then_some(staleness),
             store: SharedState::of(self.store, service.pool(), service.provider(), &clock, sleep),
             service,
             account_id: self.account_id,
@@ -150,6 +166,7 @@ impl IdentityAdmin {
         IdentityAdminBuilder {
             setup: ServiceSetup::new(pool_id, provider_name),
             store: None,
+            max_stale: DenyListUpdates::MAX_STALE,
             account_id: None,
         }
     }

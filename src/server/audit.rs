@@ -18,10 +18,10 @@ use super::token_cache::TokenOptions;
 ///
 /// | field | of | what |
 /// |---|---|---|
-/// | `operation` | all | `vend` `vend_credentials` `exchange` `vend_in_process` `refresh_ahead` `link_guest` `link_external` `issue_guest_claim` `renew_guest_claim` `new_guest` `deny` `allow` `evict` `merge` `unlink_user` `unlink_external` `delete_identity` `forget_user` `verify` |
+/// | `operation` | all | `vend` `vend_credentials` `exchange` `vend_in_process` `refresh_ahead` `link_guest` `link_external` `issue_guest_claim` `renew_guest_claim` `new_guest` `deny` `allow` `evict` `merge` `unlink_user` `unlink_external` `delete_identity` `forget_user` `rekey` `verify` |
 /// | `phase` | all | `begin`, `end` |
 /// | `user` | all but `delete_identity`, `verify` | the developer user id; of `merge` the one that moves |
-/// | `into` | `merge` | the user whose identity both have afterwards |
+/// | `into` | `merge`, `rekey` | the user whose identity both have afterwards; the new pseudonym of `user` |
 /// | `identity` | what names one | the identity id |
 /// | `guest` | claims, links, refused unlinks | the last four characters of an identity id that may be a guest's |
 /// | `providers` | `link_external`, `unlink_external` | names of login providers |

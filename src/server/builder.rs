@@ -3,15 +3,17 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::deny_list::DenyList;
+use super::deny_list_updates::DenyListUpdates;
 use super::dependents::Dependents;
 use super::guest_link::GuestClaims;
 use super::rate_limit::{RequestLimit, UserLimit};
 use super::request::PrincipalTags;
 use super::setup::{ServiceSetup, setup_methods};
+use super::shared_deny_list::SharedDenyList;
 use super::shared_store::{SharedState, SharedStore};
 use super::token_cache::{TokenCache, TokenOptions};
 use super::vending::{TokenVendor, VendorInner};
@@ -31,6 +33,7 @@ pub struct TokenVendorBuilder {
     limit: Option<RequestLimit>,
     user_limit: Option<(NonZeroU32, Duration)>,
     store: Option<Arc<dyn SharedStore>>,
+    deny_list: DenyListUpdates,
     max_wait: Duration,
     personal_user_ids: bool,
     guest_claims: Option<GuestClaims>,
@@ -47,6 +50,7 @@ impl TokenVendorBuilder {
             limit: NonZeroU32::new(50).map(RequestLimit::per_second),
             user_limit: NonZeroU32::new(30).map(|burst| (burst, Duration::from_secs(1))),
             store: None,
+            deny_list: DenyListUpdates::default(),
             max_wait: Duration::from_secs(1),
             personal_user_ids: false,
             guest_claims: None,
@@ -109,10 +113,20 @@ impl TokenVendorBuilder {
         self
     }
 
-    /// What the instances of the backend share: who named a guest first, and which tickets were used. By default a
-    /// [`MemorySharedStore`](crate::server::MemorySharedStore), for one process.
+    /// What the instances of the backend share: who named a guest first, which tickets were used, who is denied or being forgotten.
+    /// By default a [`MemorySharedStore`](crate::server::MemorySharedStore), for one process.
+    ///
+    /// Nothing else is to be wired. Give the same store to [`IdentityAdminBuilder::shared`](crate::server::IdentityAdminBuilder::shared).
+    /// [`guide::fleet`](crate::guide::fleet) says what becomes of what while the store is down.
     pub fn shared(mut self, store: impl SharedStore + 'static) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// How this vendor keeps up with the deny list in the [`shared`](Self::shared) store, without which it means nothing. By default
+    /// it polls the list every 10 s, and vends nothing once the last one is a minute old.
+    pub fn deny_list(mut self, updates: DenyListUpdates) -> Self {
+        self.deny_list = updates;
         self
     }
 
@@ -146,7 +160,8 @@ impl TokenVendorBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration): a pool id or provider name that cannot be one, no
-    /// SdkConfig, one without credentials, without an HTTP client or a way to wait.
+    /// SdkConfig, one without credentials, without an HTTP client or a way to wait, a deny list that would serve for less time than
+    /// lies between two polls.
     pub fn build(self) -> Result<TokenVendor, Error> {
         let service = self.setup.service()?;
         let app = self.setup.app()?;
@@ -154,13 +169,21 @@ impl TokenVendorBuilder {
         let exchange = IdentityService::new(self.setup.pool()?, &self.setup.settings, Some(app))?;
         let sleep = sleep_impl(Some(app))?;
         let timer = Timer::new(Some(sleep.clone()));
+        let updates = self.deny_list.checked()?;
+        let is_shared = self.store.is_some();
         let store = SharedState::of(self.store, service.pool(), service.provider(), &clock, sleep);
         if let Some(limit) = &self.limit {
             limit.attach(&clock, &timer);
         }
         metrics::describe();
         Ok(TokenVendor {
-            inner: Arc::new(VendorInner {
+            inner: Arc::new_cyclic(|inner: &Weak<VendorInner>| VendorInner {
+                deny_list: DenyList::new(
+                    clock.clone(),
+                    is_shared.then(|| {
+                        SharedDenyList::new(store.clone(), updates, clock.clone(), Weak::<VendorInner>::clone(inner))
+                    }),
+                ),
                 store,
                 service,
                 exchange,
@@ -176,7 +199,6 @@ impl TokenVendorBuilder {
                 max_wait: self.max_wait,
                 personal_user_ids: self.personal_user_ids,
                 guest_claims: self.guest_claims,
-                deny_list: DenyList::new(clock.clone()),
                 dependents: Dependents::default(),
                 ready: AtomicBool::new(false),
                 health: Mutex::default(),

@@ -7,6 +7,7 @@ use crate::metrics;
 pub(super) enum ClaimRefusal {
     Malformed,
     Forged,
+    UnknownKey,
     Expired,
     Used,
     ForeignClient,
@@ -20,6 +21,7 @@ impl ClaimRefusal {
         match self {
             Self::Malformed => "is not one of this backend's",
             Self::Forged => "is forged, or for another guest, client or pool",
+            Self::UnknownKey => "is signed with a key that this instance does not have",
             Self::Expired => "has expired",
             Self::Used => "was used before",
             Self::ForeignClient => "is for a guest that belongs to another client",
@@ -34,6 +36,7 @@ impl ClaimRefusal {
         match self {
             Self::Malformed => "malformed",
             Self::Forged => "forged",
+            Self::UnknownKey => "unknown_key",
             Self::Expired => "expired",
             Self::Used => "used",
             Self::ForeignClient => "foreign_client",

@@ -1,5 +1,7 @@
 //! Who gets nothing from this process, and what was begun for a user before that was decided.
 //!
+//! What the store of all instances says comes on top of it ([`SharedDenyList`]).
+//!
 //! Three things are kept of a user, and only while there is something to keep: that the user is denied, how many holds there
 //! are (while the user is being forgotten), and a *generation*, for as long as requests are under way. A hold or a denial starts a
 //! new generation; what was begun in an older one ends with an error, whenever it ends, and [`UserHold::drained`] waits for what may
@@ -11,26 +13,36 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::clock::{Clock, Expiry, Timer};
-use crate::error::{Error, ErrorKind};
+use super::deny_entry::{denied, held};
+use super::shared_deny_list::SharedDenyList;
+use crate::clock::{Clock, Expiry, Now, Timer};
+use crate::error::Error;
 use crate::ids::DeveloperUserId;
 use crate::metrics;
 
 /// A request that nobody waits for any more may still be on its way for so long: what a call may take, attempts and pauses
 /// included.
-const ON_ITS_WAY: Duration = Duration::from_secs(12);
+pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(12);
 
 /// Users who are denied, users who are held while their identity is taken down, and requests under way.
 #[derive(Debug)]
 pub(super) struct DenyList {
     users: RwLock<HashMap<DeveloperUserId, UserState>>,
+    shared: Option<Arc<SharedDenyList>>,
     clock: Clock,
     changed: Notify,
 }
 
+/// A denial by this process.
+#[derive(Debug, Clone, Copy)]
+struct Denial {
+    /// `None`: until it is taken back.
+    until: Option<Expiry>,
+}
+
 #[derive(Debug, Default)]
 struct UserState {
-    denied: bool,
+    denied: Option<Denial>,
     holds: usize,
     generation: u64,
     /// Admissions that are out.
@@ -42,8 +54,13 @@ struct UserState {
 }
 
 impl UserState {
-    fn check(&self) -> Result<(), Error> {
-        if self.denied {
+    fn is_denied(&self, now: Now) -> bool {
+        let until = |denial: Denial| denial.until.is_none_or(|until| !until.is_over(now));
+        self.denied.is_some_and(until)
+    }
+
+    fn check(&self, now: Now) -> Result<(), Error> {
+        if self.is_denied(now) {
             Err(denied())
         } else if self.holds > 0 {
             Err(held())
@@ -53,22 +70,11 @@ impl UserState {
     }
 }
 
-/// The error of a user who is denied.
-pub(crate) fn denied() -> Error {
-    Error::new(ErrorKind::Denied, "the user is denied")
-}
-
-/// The error of a user who is being forgotten, or was, since a request began.
-pub(crate) fn held() -> Error {
-    Error::new(ErrorKind::Denied, "the user is being forgotten")
-        .retryable(true)
-        .with_hint("a request that begins after `forget_user` has returned makes a new identity, if the app still lets the user in")
-}
-
 impl DenyList {
-    pub(super) fn new(clock: Clock) -> Arc<Self> {
+    pub(super) fn new(clock: Clock, shared: Option<Arc<SharedDenyList>>) -> Arc<Self> {
         Arc::new(Self {
             users: RwLock::default(),
+            shared,
             clock,
             changed: Notify::new(),
         })
@@ -76,14 +82,35 @@ impl DenyList {
 
     /// Whether the user may be served at this moment.
     pub(super) fn check(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        self.check_here(user)?;
+        self.check_shared(user)
+    }
+
+    /// Whether the user is known to be refused at this moment: an old list says it, too, and refuses nobody else.
+    pub(super) fn check_known(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        self.check_here(user)?;
+        self.shared.as_ref().map_or(Ok(()), |shared| shared.check_known(user))
+    }
+
+    fn check_here(&self, user: &DeveloperUserId) -> Result<(), Error> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.get(user).map_or(Ok(()), UserState::check)
+        users.get(user).map_or(Ok(()), |state| state.check(self.clock.now()))
+    }
+
+    fn check_shared(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        self.shared.as_ref().map_or(Ok(()), |shared| shared.check(user))
+    }
+
+    /// What the store says, if there is one that instances share.
+    pub(super) fn shared(&self) -> Option<&Arc<SharedDenyList>> {
+        self.shared.as_ref()
     }
 
     /// Begins something for a user: [`Admission`] says later whether it may still land.
     pub(super) fn admit(self: &Arc<Self>, user: &DeveloperUserId) -> Result<Admission, Error> {
-        let generation = self.change(user, |state| {
-            state.check()?;
+        self.check_shared(user)?;
+        let generation = self.change(user, |state, now| {
+            state.check(now)?;
             state.begun += 1;
             Ok::<_, Error>(state.generation)
         })?;
@@ -95,22 +122,23 @@ impl DenyList {
         })
     }
 
-    pub(super) fn deny(&self, user: &DeveloperUserId) {
-        let was_denied = self.change(user, |state| {
+    /// Denies a user in this process, for good or for some time.
+    pub(super) fn deny(&self, user: &DeveloperUserId, time: Option<Duration>) {
+        self.change(user, |state, now| {
+            let until = time.map(|time| Expiry::after(now, time));
+            state.denied = Some(Denial { until });
             state.generation += 1;
-            std::mem::replace(&mut state.denied, true)
         });
-        metrics::denied_users(if was_denied { 0.0 } else { 1.0 });
     }
 
+    /// Takes the denial by this process back, or leaves it to the store.
     pub(super) fn allow(&self, user: &DeveloperUserId) {
-        let was_denied = self.change(user, |state| std::mem::replace(&mut state.denied, false));
-        metrics::denied_users(if was_denied { -1.0 } else { 0.0 });
+        self.change(user, |state, _| state.denied = None);
     }
 
     /// Refuses the user until the hold is dropped.
     pub(super) fn hold(self: &Arc<Self>, user: &DeveloperUserId) -> UserHold {
-        self.change(user, |state| {
+        self.change(user, |state, _| {
             state.holds += 1;
             state.generation += 1;
         });
@@ -120,20 +148,37 @@ impl DenyList {
         }
     }
 
-    fn change<T>(&self, user: &DeveloperUserId, change: impl FnOnce(&mut UserState) -> T) -> T {
-        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+    fn change<T>(&self, user: &DeveloperUserId, change: impl FnOnce(&mut UserState, Now) -> T) -> T {
+        let now = self.clock.now();
+        let (changed, more) = {
+            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+            let denied = |users: &HashMap<_, UserState>| users.get(user).is_some_and(|state| state.denied.is_some());
+            let before = metrics::ENABLED && denied(&users);
+            let changed = Self::change_in(&mut users, user, change, now);
+            let after = metrics::ENABLED && denied(&users);
+            (changed, f64::from(u8::from(after)) - f64::from(u8::from(before)))
+        };
+        metrics::denied_users(more);
+        changed
+    }
+
+    fn change_in<T>(
+        users: &mut HashMap<DeveloperUserId, UserState>,
+        user: &DeveloperUserId,
+        change: impl FnOnce(&mut UserState, Now) -> T,
+        now: Now,
+    ) -> T {
         if let Some(state) = users.get_mut(user) {
-            let changed = change(state);
-            let now = self.clock.now();
+            let changed = change(state, now);
             state.stray_until = state.stray_until.filter(|until| !until.is_over(now));
-            if !state.denied && state.holds == 0 && state.begun == 0 && state.stray_until.is_none() {
+            if !state.is_denied(now) && state.holds == 0 && state.begun == 0 && state.stray_until.is_none() {
                 users.remove(user);
             }
             return changed;
         }
         let mut state = UserState::default();
-        let changed = change(&mut state);
-        if state.denied || state.holds > 0 || state.begun > 0 {
+        let changed = change(&mut state, now);
+        if state.denied.is_some() || state.holds > 0 || state.begun > 0 {
             users.insert(user.clone(), state);
         }
         changed
@@ -143,7 +188,7 @@ impl DenyList {
 impl Drop for DenyList {
     fn drop(&mut self) {
         let users = self.users.get_mut().unwrap_or_else(PoisonError::into_inner);
-        metrics::denied_users(-(users.values().filter(|state| state.denied).count() as f64));
+        metrics::denied_users(-(users.values().filter(|state| state.denied.is_some()).count() as f64));
     }
 }
 
@@ -159,13 +204,17 @@ pub(super) struct Admission {
 impl Admission {
     /// Whether the user may still be served.
     pub(super) fn check(&self) -> Result<(), Error> {
+        self.list.check_shared(&self.user)?;
+        let now = self.list.clock.now();
         let users = self.list.users.read().unwrap_or_else(PoisonError::into_inner);
         // While an admission is out, its user has an entry.
-        users.get(&self.user).map_or(Ok(()), |state| self.check_state(state))
+        users
+            .get(&self.user)
+            .map_or(Ok(()), |state| self.check_state(state, now))
     }
 
-    fn check_state(&self, state: &UserState) -> Result<(), Error> {
-        state.check()?;
+    fn check_state(&self, state: &UserState, now: Now) -> Result<(), Error> {
+        state.check(now)?;
         if state.generation == self.generation {
             Ok(())
         } else {
@@ -175,8 +224,9 @@ impl Admission {
 
     /// As [`check`](Self::check), at the last moment before a request that changes something: from here on a hold waits for it.
     pub(super) fn send(&self) -> Result<(), Error> {
-        self.list.change(&self.user, |state| {
-            self.check_state(state)?;
+        self.list.check_shared(&self.user)?;
+        self.list.change(&self.user, |state, now| {
+            self.check_state(state, now)?;
             if !std::mem::replace(&mut *self.sent(), true) {
                 state.sent += 1;
             }
@@ -186,28 +236,27 @@ impl Admission {
 
     /// The request has been answered, or is known not to arrive any more. Whether the user may have what it brought.
     pub(super) fn answered(&self) -> Result<(), Error> {
-        let result = self.list.change(&self.user, |state| {
+        let result = self.list.change(&self.user, |state, now| {
             if std::mem::replace(&mut *self.sent(), false) {
                 state.sent -= 1;
             }
-            self.check_state(state)
+            self.check_state(state, now)
         });
         self.list.changed.notify_waiters();
-        result
+        result.and_then(|()| self.list.check_shared(&self.user))
     }
 
     /// No answer has come, and the request may have arrived or may still: a hold waits for as long as it can be on its way.
     pub(super) fn lost(&self) -> Result<(), Error> {
-        let now = self.list.clock.now();
-        let result = self.list.change(&self.user, |state| {
+        let result = self.list.change(&self.user, |state, now| {
             if std::mem::replace(&mut *self.sent(), false) {
                 state.sent -= 1;
                 state.stray_until = Some(Expiry::after(now, ON_ITS_WAY));
             }
-            self.check_state(state)
+            self.check_state(state, now)
         });
         self.list.changed.notify_waiters();
-        result
+        result.and_then(|()| self.list.check_shared(&self.user))
     }
 
     fn sent(&self) -> std::sync::MutexGuard<'_, bool> {
@@ -217,8 +266,7 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let now = self.list.clock.now();
-        self.list.change(&self.user, |state| {
+        self.list.change(&self.user, |state, now| {
             state.begun -= 1;
             if *self.sent() {
                 state.sent -= 1;
@@ -267,12 +315,13 @@ impl UserHold {
 
 impl Drop for UserHold {
     fn drop(&mut self) {
-        self.list.change(&self.user, |state| state.holds -= 1);
+        self.list.change(&self.user, |state, _| state.holds -= 1);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::error::ErrorKind;
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use aws_smithy_async::test_util::ManualTimeSource;
@@ -283,7 +332,7 @@ mod tests {
 
     fn list() -> Arc<DenyList> {
         let time: SystemTime = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
-        DenyList::new(Clock::new(SharedTimeSource::new(ManualTimeSource::new(time))))
+        DenyList::new(Clock::new(SharedTimeSource::new(ManualTimeSource::new(time))), None)
     }
 
     fn user() -> DeveloperUserId {
@@ -316,7 +365,7 @@ mod tests {
         let list = list();
         let before = list.admit(&user()).unwrap();
         before.send().unwrap();
-        list.deny(&user());
+        list.deny(&user(), None);
         list.allow(&user());
         assert!(before.answered().is_err());
         drop(before);

@@ -13,6 +13,9 @@ pub(crate) trait Dependent: Send + Sync {
 
     /// Drops what is kept of a user, and answers with `error` whoever still holds some of it, for good.
     fn end(&self, user: &DeveloperUserId, error: &Error);
+
+    /// As [`end`](Self::end), for each user for whom `ended` has an error.
+    fn end_where(&self, ended: &(dyn Fn(&DeveloperUserId) -> Option<Error> + Sync));
 }
 
 /// The dependents of one vendor, held weakly.
@@ -32,6 +35,10 @@ impl Dependents {
 
     pub(super) fn end(&self, user: &DeveloperUserId, error: &Error) {
         self.alive().iter().for_each(|dependent| dependent.end(user, error));
+    }
+
+    pub(super) fn end_where(&self, ended: &(dyn Fn(&DeveloperUserId) -> Option<Error> + Sync)) {
+        self.alive().iter().for_each(|dependent| dependent.end_where(ended));
     }
 
     /// Called outside the lock.

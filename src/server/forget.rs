@@ -5,11 +5,20 @@
 //! afterwards. The identities are written into the journal, and into the audit trail, before the first change: once the user is
 //! unlinked, nothing else leads to them. A lost answer is no reason to stop: what is not linked any more counts as unlinked, what does
 //! not exist as deleted. At the end the user is looked up again, because somebody who was not told may have vended meanwhile.
+//!
+//! Where instances share a store, the hold is written there, and nothing is taken down before every instance has read it or vends
+//! nothing until it does ([`shared_deny_list`](super::shared_deny_list)). At the end the journal goes before the hold: whoever works on
+//! the same user at the same time finds no journal any more by when the user can have a new identity, and leaves that one alone.
 
 use std::time::Duration;
 
+use aws_smithy_async::rt::sleep::AsyncSleep;
+use serde::{Deserialize, Serialize};
+
 use super::admin::{DeleteReport, IdentityAdmin, short};
 use super::audit::Audit;
+use super::deny_entry::{DenyEntry, FORGOTTEN_FOR, Standing};
+use super::deny_list::ON_ITS_WAY;
 use super::linking::VendorHold;
 use super::shared_store::EntryKind;
 use super::vending::TokenVendor;
@@ -18,6 +27,28 @@ use crate::ids::{DeveloperUserId, IdentityId};
 
 /// A journal that nobody goes on with ends after this.
 const JOURNAL: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+/// While nothing has been changed, a hold that nobody goes on with ends so soon after the wait.
+const SPARE: Duration = Duration::from_secs(15 * 60);
+
+/// How far a forgetting has come, as it stands in the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Journal {
+    /// So that another instance can go on, which knows hashes alone.
+    user: DeveloperUserId,
+    step: Step,
+    /// What is to go.
+    identities: Vec<IdentityId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Step {
+    /// Instances are being told. Nothing has been changed.
+    Telling,
+    /// All know, or vend nothing until they do.
+    TakingDown,
+}
 
 /// How often the user is looked up again for an identity that was made meanwhile.
 const ROUNDS: usize = 3;
@@ -49,32 +80,50 @@ impl IdentityAdmin {
     /// merged with it; deletes the identity. While this goes on, those vendors refuse the user, and what was begun before it never
     /// lands.
     ///
-    /// It can be cut off anywhere, and made again: which identities it works on is remembered, in this process or in the store that
-    /// [`shared`](crate::server::IdentityAdminBuilder::shared) was given, and stands in the audit trail before the first change.
-    /// If a process ends in the middle and there is no shared store, pass what the trail names to
-    /// [`delete_identities`](Self::delete_identities).
+    /// It can be cut off anywhere, and made again: which identities it works on is remembered, in this process or in the
+    /// [shared](crate::server::IdentityAdminBuilder::shared) store, and stands in the audit trail before the first change.
     ///
-    /// Processes that are not named here may vend to the user again, who then gets a new, empty identity: end the user's
-    /// account in the app first, and use [`TokenVendor::deny`] where it may still be signed in. Credentials that are out live
-    /// for up to an hour. What the app has stored under the identity's id is the app's to delete; the report names the id.
+    /// **With a shared store** the vendors of all instances refuse the user from the moment that this is called until it is complete.
+    /// Before the first change it waits until each has heard of it, or vends nothing to anybody until it has: 17 s longer than
+    /// [`max_stale`](crate::server::IdentityAdminBuilder::max_stale), 77 s unless set otherwise. An instance that was cut off from the
+    /// store all the while drops what it has kept of the user when it is back, if that is within 25 hours, and everything otherwise.
+    /// If this process ends, any other goes on: [`unfinished_forgets`](Self::unfinished_forgets) names the users. What a machine was
+    /// about to send at the moment at which it was suspended it may send when it wakes up: look the user up once more where
+    /// that happens.
+    ///
+    /// **Without one**, processes that are not named here may vend to the user again, who then gets a new, empty identity, and if this
+    /// process ends in the middle, pass what the trail names to [`delete_identities`](Self::delete_identities).
+    ///
+    /// End the user's account in the app first: whoever signs in afterwards gets a new identity. Credentials that are out live for
+    /// up to an hour. What the app has stored under the identity's id is the app's to delete; the report names the id.
     ///
     /// # Errors
     ///
-    /// As [`identity_of_user`](Self::identity_of_user), and [`ErrorKind::Store`], if not even the user's identity could be found out:
-    /// nothing was changed then. Whatever fails later is in the report, together with what is left.
+    /// [`ErrorKind::Store`]: the shared store is down; nothing was changed. [`ErrorKind::Configuration`]: a vendor shares a store and
+    /// this administration does not. As [`identity_of_user`](Self::identity_of_user), if not even the user's identity could be found
+    /// out: nothing was changed then, either. Whatever fails later is in the report, together with what is left; until the same call is
+    /// complete the instances refuse the user.
     ///
     /// # Cancel safety
     ///
     /// Some of it may be done. The same call again goes on.
     pub async fn forget_user(&self, user: &DeveloperUserId, vendors: &[&TokenVendor]) -> Result<ForgetReport, Error> {
+        if self.staleness.is_none() && vendors.iter().any(|vendor| vendor.inner.deny_list.shared().is_some()) {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the vendors share a store with other instances, and the administration does not",
+            )
+            .with_hint("give `IdentityAdmin::builder(…).shared(…)` the store of `TokenVendor::builder(…).shared(…)`"));
+        }
         let mut forgetting = Forgetting {
             admin: self,
             vendors,
             holds: Vec::new(),
+            held_too: Vec::new(),
             report: ForgetReport::default(),
         };
         forgetting.hold(user).await;
-        let mut pending = match forgetting.pending(user).await {
+        let mut pending = match forgetting.begin(user).await {
             Ok(pending) => pending,
             Err(error) => {
                 Audit::of("forget_user").user(user).failed(&error);
@@ -90,7 +139,7 @@ impl IdentityAdmin {
             if !forgetting.take_down(user, &pending).await {
                 break;
             }
-            pending = match self.identity_of_user(user).await {
+            pending = match forgetting.made_meanwhile(user).await {
                 Ok(again) => again.into_iter().collect(),
                 Err(error) => {
                     forgetting.report.failure = Some(error);
@@ -102,12 +151,27 @@ impl IdentityAdmin {
         let left: Vec<_> = left.map(|id| (id.clone(), "made again and again".to_owned())).collect();
         forgetting.report.identities.unprocessed.extend(left);
         if forgetting.report.is_complete()
-            && let Err(error) = self.store.remove(EntryKind::Forget, user.as_str()).await
+            && let Err(error) = forgetting.end(user).await
         {
-            // The next call finds identities that do not exist any more, and deletes them again.
-            tracing::warn!(?error, "the journal of a user who was forgotten could not be removed");
+            forgetting.report.failure = Some(error);
         }
         Ok(forgetting.report)
+    }
+
+    /// The users whose forgetting was begun, by whichever instance, and is not complete: pass each to
+    /// [`forget_user`](Self::forget_user), at the start of a process and from time to time. One that another instance is working on right
+    /// now is among them; to go on with it from here does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`]: the shared store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is changed.
+    pub async fn unfinished_forgets(&self) -> Result<Vec<DeveloperUserId>, Error> {
+        let journals = self.store.list::<Journal>(EntryKind::Forget).await?;
+        Ok(journals.into_iter().map(|(_, journal)| journal.user).collect())
     }
 }
 
@@ -115,6 +179,8 @@ struct Forgetting<'a> {
     admin: &'a IdentityAdmin,
     vendors: &'a [&'a TokenVendor],
     holds: Vec<VendorHold>,
+    /// Others who have the same identity, and are held in all instances.
+    held_too: Vec<DeveloperUserId>,
     report: ForgetReport,
 }
 
@@ -128,32 +194,91 @@ impl Forgetting<'_> {
         }
     }
 
-    /// The identities that are to go: those of earlier attempts, and the one that the user has. They are in the journal when this
-    /// returns.
-    async fn pending(&self, user: &DeveloperUserId) -> Result<Vec<IdentityId>, Error> {
-        let store = &self.admin.store;
-        let journal = store.get::<Vec<IdentityId>>(EntryKind::Forget, user.as_str()).await?;
-        let mut pending = journal.unwrap_or_default();
+    /// Has all instances hold the user. The identities that are to go: those of earlier attempts, and the one that the user has. They
+    /// are in the journal when this returns.
+    async fn begin(&self, user: &DeveloperUserId) -> Result<Vec<IdentityId>, Error> {
+        let journal = self.journal(user).await?;
+        if let Some(staleness) = self.admin.staleness
+            && journal.as_ref().is_none_or(|journal| journal.step == Step::Telling)
+        {
+            self.write_journal(user, Step::Telling, &[]).await?;
+            let wait = staleness.saturating_add(ON_ITS_WAY);
+            self.write_standing(user, Standing::Held, wait.saturating_add(SPARE))
+                .await?;
+            self.admin.store.sleeper().sleep(wait).await;
+        }
+        let mut pending = journal.map(|journal| journal.identities).unwrap_or_default();
         if let Some(identity) = self.admin.identity_of_user(user).await?
             && !pending.contains(&identity)
         {
             pending.push(identity);
         }
         if !pending.is_empty() {
-            self.write_journal(user, &pending).await?;
+            if self.admin.staleness.is_some() {
+                self.write_standing(user, Standing::Held, JOURNAL).await?;
+            }
+            self.write_journal(user, Step::TakingDown, &pending).await?;
         }
         Ok(pending)
     }
 
-    async fn write_journal(&self, user: &DeveloperUserId, pending: &[IdentityId]) -> Result<(), Error> {
-        let pending = pending.to_vec();
+    /// An identity that the user got although it was being forgotten. None if somebody else has completed it by now: the user may
+    /// have signed in again since.
+    async fn made_meanwhile(&self, user: &DeveloperUserId) -> Result<Option<IdentityId>, Error> {
+        let Some(identity) = self.admin.identity_of_user(user).await? else {
+            return Ok(None);
+        };
+        Ok(self.journal(user).await?.map(|_| identity))
+    }
+
+    /// Lets everybody serve the user again, if the app does, and has all drop what is left of before.
+    async fn end(&self, user: &DeveloperUserId) -> Result<(), Error> {
+        self.admin.store.remove(EntryKind::Forget, user.as_str()).await?;
+        if self.admin.staleness.is_none() {
+            return Ok(());
+        }
+        for user in self.held_too.iter().chain([user]) {
+            let entry = self.write_standing(user, Standing::Forgotten, FORGOTTEN_FOR).await?;
+            for vendor in self.vendors {
+                if let Some(shared) = vendor.inner.deny_list.shared() {
+                    shared.forgotten(user, entry.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn journal(&self, user: &DeveloperUserId) -> Result<Option<Journal>, Error> {
+        self.admin.store.get(EntryKind::Forget, user.as_str()).await
+    }
+
+    async fn write_journal(&self, user: &DeveloperUserId, step: Step, identities: &[IdentityId]) -> Result<(), Error> {
+        let journal = Journal {
+            user: user.clone(),
+            step,
+            identities: identities.to_vec(),
+        };
         let store = &self.admin.store;
-        store.put(EntryKind::Forget, user.as_str(), &pending, JOURNAL).await
+        store.put(EntryKind::Forget, user.as_str(), &journal, JOURNAL).await
+    }
+
+    async fn write_standing(
+        &self,
+        user: &DeveloperUserId,
+        standing: Standing,
+        ttl: Duration,
+    ) -> Result<DenyEntry, Error> {
+        let entry = DenyEntry::new(user, standing);
+        self.admin
+            .store
+            .put(EntryKind::Held, user.as_str(), &entry, ttl)
+            .await?;
+        Ok(entry)
     }
 
     /// Takes down identities of a user. `false` if something is left.
     async fn take_down(&mut self, user: &DeveloperUserId, identities: &[IdentityId]) -> bool {
-        if let Err(error) = self.write_journal(user, identities).await {
+        if let Err(error) = self.write_journal(user, Step::TakingDown, identities).await {
             self.report.failure = Some(error);
         }
         for identity in identities {
@@ -198,8 +323,20 @@ impl Forgetting<'_> {
     async fn unlink_all(&mut self, user: &DeveloperUserId, identity: &IdentityId) -> Result<(), Error> {
         let mut users = self.admin.users_of_identity(identity).await?;
         users.sort_by_key(|other| other == user);
-        for other in users.iter().filter(|other| *other != user) {
+        let others = || users.iter().filter(|other| *other != user);
+        for other in others() {
             self.hold(other).await;
+        }
+        if let Some(staleness) = self.admin.staleness
+            && others().next().is_some()
+        {
+            let wait = staleness.saturating_add(ON_ITS_WAY);
+            for other in others() {
+                self.write_standing(other, Standing::Held, wait.saturating_add(SPARE))
+                    .await?;
+                self.held_too.push(other.clone());
+            }
+            self.admin.store.sleeper().sleep(wait).await;
         }
         for other in users {
             match self.admin.unlink_user(&other, identity).await {

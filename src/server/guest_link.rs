@@ -1,6 +1,6 @@
 //! Tickets that let a guest become a user: [`GuestClaims`] issues them, [`GuestClaim`] is one that came back.
 //!
-//! A ticket is `expires · named at · nonce · HMAC` over itself, the pool, the guest and the client. Three locks stand behind it: the
+//! A ticket is `expires · named at · nonce · key id · HMAC` over itself, the pool, the guest and the client. Three locks stand behind it: the
 //! guest belongs to the client that named it first ([`EntryKind::GuestOwner`]), a ticket serves one user ([`EntryKind::UsedTicket`]), and
 //! Cognito itself links a guest once. The first two are kept in the store, so that instances agree.
 
@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::claim_keys::{ClaimKeys, KEY_ID, NotSigned};
 use super::claim_refusal::{ClaimRefusal, refused};
-use super::hmac_key::HmacKey;
 use super::shared_store::{EntryKind, SharedState};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperUserId, IdentityId, IdentityPoolId};
@@ -35,6 +35,15 @@ use crate::ids::{DeveloperUserId, IdentityId, IdentityPoolId};
 ///
 /// Who named which guest, and which tickets were used, is remembered in this process, unless
 /// [`shared`](crate::server::TokenVendorBuilder::shared) is given a store that all instances have in common. Instances share the key.
+///
+/// **A new key** takes three deployments, each of which may roll: the instances with the setting of one step and those with the next
+/// take each other's tickets.
+///
+/// 1. `hmac_sha256(old)?.also_accept(new)?`: all learn the new key, nobody uses it yet.
+/// 2. `hmac_sha256(new)?.also_accept(old)?`: tickets are signed with the new one.
+/// 3. After the [`lifetime`](Self::lifetime) of a ticket: `hmac_sha256(new)?`. If the old key has leaked, do this at once; clients
+///    that still have one of its tickets then keep their guests only if they ask for another ticket in time.
+///
 /// A restart forgets what the process remembers, but not a ticket: one that a client still has is proof enough.
 ///
 /// ```
@@ -46,14 +55,16 @@ use crate::ids::{DeveloperUserId, IdentityId, IdentityPoolId};
 #[derive(Clone)]
 #[must_use]
 pub struct GuestClaims {
-    key: HmacKey,
+    keys: ClaimKeys,
     lifetime: Duration,
     named_within: Duration,
 }
 
-/// Expiry and when the guest was named, in seconds since the epoch; 16 random bytes; the authentication.
-const TICKET: usize = 8 + 8 + 16 + 32;
-const PURPOSE: &str = "guest claim v2";
+/// Expiry and when the guest was named, in seconds since the epoch; 16 random bytes; which key; the authentication.
+const TICKET: usize = SIGNED + 32;
+const SIGNED: usize = NONCE.end + KEY_ID;
+const NONCE: std::ops::Range<usize> = 16..32;
+const PURPOSE: &str = "guest claim v3";
 
 impl GuestClaims {
     /// A ticket lives no longer, whatever is set.
@@ -66,10 +77,27 @@ impl GuestClaims {
     /// [`ErrorKind::Configuration`] for a shorter key.
     pub fn hmac_sha256(key: impl Into<SecretString>) -> Result<Self, Error> {
         Ok(Self {
-            key: HmacKey::new(&key.into(), "the key of GuestClaims")?,
+            keys: ClaimKeys::new(&key.into())?,
             lifetime: Duration::from_secs(30 * 24 * 3_600),
             named_within: Duration::from_secs(600),
         })
+    }
+
+    /// Takes tickets of another key as well, of at least 32 bytes: the last one, or the next one. Call it once for each.
+    ///
+    /// ```
+    /// # use cognito_identity_pool::server::GuestClaims;
+    /// # let (old, new) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    /// let claims = GuestClaims::hmac_sha256(new)?.also_accept(old)?;
+    /// # Ok::<(), cognito_identity_pool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] for a shorter key.
+    pub fn also_accept(mut self, key: impl Into<SecretString>) -> Result<Self, Error> {
+        self.keys.accept(&key.into())?;
+        Ok(self)
     }
 
     /// How long a ticket lives, and the guest is kept for its client: in whole seconds, at least 1 s, at most 365 days, by default
@@ -150,7 +178,8 @@ impl GuestClaims {
         let mut ticket = expires.to_be_bytes().to_vec();
         ticket.extend(named_at.to_be_bytes());
         ticket.extend(uuid::Uuid::new_v4().into_bytes());
-        let mac = self.key.sign(PURPOSE, &bound(pool, guest, client, &ticket));
+        ticket.extend(self.keys.signing_id());
+        let mac = self.keys.sign(PURPOSE, &bound(pool, guest, client, &ticket));
         ticket.extend(mac);
         base64_simd::URL_SAFE_NO_PAD.encode_to_string(&ticket).into()
     }
@@ -168,12 +197,17 @@ impl GuestClaims {
             .ok()
             .filter(|ticket| ticket.len() == TICKET)
             .ok_or_else(|| refused(ClaimRefusal::Malformed))?;
-        let (signed, mac) = ticket.split_at(TICKET - 32);
-        if !self
-            .key
-            .is_authentic(PURPOSE, &bound(pool, &claim.guest, &claim.client, signed), mac)
-        {
-            return Err(refused(ClaimRefusal::Forged));
+        let (signed, mac) = ticket.split_at(SIGNED);
+        let parts = bound(pool, &claim.guest, &claim.client, signed);
+        match self.keys.check(&signed[NONCE.end..], PURPOSE, &parts, mac) {
+            Ok(()) => {}
+            Err(NotSigned::Forged) => return Err(refused(ClaimRefusal::Forged)),
+            Err(NotSigned::UnknownKey) => {
+                return Err(refused(ClaimRefusal::UnknownKey).with_hint(
+                    "while a key is replaced, all instances have to accept the new one before any signs with it: \
+                     `GuestClaims::also_accept`",
+                ));
+            }
         }
         let number = |at: usize| {
             let bytes = signed.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
@@ -186,7 +220,7 @@ impl GuestClaims {
             return Err(refused(ClaimRefusal::Expired));
         }
         Ok(CheckedClaim {
-            nonce: base64_simd::URL_SAFE_NO_PAD.encode_to_string(&signed[16..]),
+            nonce: base64_simd::URL_SAFE_NO_PAD.encode_to_string(&signed[NONCE]),
             remaining: Duration::from_secs(remaining),
             named_at,
         })
@@ -367,236 +401,4 @@ impl fmt::Debug for GuestClaim {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use futures_util::FutureExt;
-
-    use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, Sleep};
-    use aws_smithy_async::time::{SharedTimeSource, TimeSource};
-
-    use super::*;
-    use crate::clock::Clock;
-    use crate::ids::DeveloperProviderName;
-    use crate::server::shared_store::MemorySharedStore;
-
-    const KEY: &str = "0123456789abcdef0123456789abcdef";
-    const NOW: u64 = 1_790_000_000;
-
-    fn at(seconds: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
-    fn pool() -> IdentityPoolId {
-        IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd").unwrap()
-    }
-
-    /// A clock that is set.
-    #[derive(Debug, Clone)]
-    struct Told(Arc<AtomicU64>);
-
-    impl TimeSource for Told {
-        fn now(&self) -> SystemTime {
-            at(self.0.load(Ordering::Relaxed))
-        }
-    }
-
-    /// Nothing is waited for.
-    #[derive(Debug)]
-    struct Never;
-
-    impl AsyncSleep for Never {
-        fn sleep(&self, _: Duration) -> Sleep {
-            Sleep::new(std::future::pending())
-        }
-    }
-
-    fn store(time: &Told) -> SharedState {
-        let provider = DeveloperProviderName::new("login.mycompany.myapp").unwrap();
-        SharedState::new(
-            Arc::new(MemorySharedStore::new().time_source(time.clone())),
-            &pool(),
-            &provider,
-            Clock::new(SharedTimeSource::new(time.clone())),
-            SharedAsyncSleep::new(Never),
-        )
-    }
-
-    fn guest(last: char) -> IdentityId {
-        IdentityId::new(format!("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6{last}")).unwrap()
-    }
-
-    fn user(id: &str) -> DeveloperUserId {
-        DeveloperUserId::new(id).unwrap()
-    }
-
-    /// Claims with a store and a clock of their own.
-    struct Backend {
-        claims: GuestClaims,
-        store: SharedState,
-        time: Told,
-    }
-
-    impl Backend {
-        fn new() -> Self {
-            let time = Told(Arc::new(AtomicU64::new(NOW)));
-            Self {
-                claims: GuestClaims::hmac_sha256(KEY).unwrap(),
-                store: store(&time),
-                time,
-            }
-        }
-
-        fn issue(&self, guest: &IdentityId, client: &str, now: u64) -> Result<GuestTicket, Error> {
-            self.time.0.store(now, Ordering::Relaxed);
-            let pool = pool();
-            let issued = self.claims.issue(&pool, &self.store, guest, client, at(now));
-            issued.now_or_never().unwrap()
-        }
-
-        fn renew(&self, claim: &GuestClaim, now: u64) -> Result<GuestTicket, Error> {
-            self.time.0.store(now, Ordering::Relaxed);
-            let pool = pool();
-            let renewed = self.claims.renew(&pool, &self.store, claim, at(now));
-            renewed.now_or_never().unwrap()
-        }
-
-        fn redeem(&self, ticket: &str, guest: IdentityId, client: &str, who: &str, now: u64) -> Result<(), Error> {
-            self.time.0.store(now, Ordering::Relaxed);
-            let claim = GuestClaim::new(ticket, guest, client);
-            let checked = self.claims.check(&pool(), &claim, at(now))?;
-            let user = user(who);
-            let redeemed = checked.redeem(&self.store, &claim, &user);
-            redeemed.now_or_never().unwrap()
-        }
-    }
-
-    fn refusal<T: fmt::Debug>(result: Result<T, Error>) -> String {
-        let error = result.unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ClaimRefused, false));
-        error.to_string()
-    }
-
-    #[test]
-    fn a_ticket_serves_its_client_and_guest_and_one_user() {
-        let backend = Backend::new();
-        let ticket = backend.issue(&guest('a'), "device-1", NOW).unwrap();
-        let ticket = ticket.expose();
-        assert!(refusal(backend.redeem(ticket, guest('b'), "device-1", "u", NOW)).contains("another guest"));
-        assert!(refusal(backend.redeem(ticket, guest('a'), "device-2", "u", NOW)).contains("client"));
-        // The same user may come again, because an answer may have been lost.
-        for _ in 0..2 {
-            backend.redeem(ticket, guest('a'), "device-1", "u", NOW).unwrap();
-        }
-        assert!(refusal(backend.redeem(ticket, guest('a'), "device-1", "v", NOW)).contains("used before"));
-    }
-
-    #[test]
-    fn a_guest_belongs_to_the_client_that_named_it_first() {
-        let backend = Backend::new();
-        let lifetime = 30 * 24 * 3_600;
-        backend.issue(&guest('a'), "first", NOW).unwrap();
-        assert!(refusal(backend.issue(&guest('a'), "thief", NOW)).contains("another client"));
-        // Each ticket for the owner keeps it longer.
-        backend.issue(&guest('a'), "first", NOW + lifetime - 1).unwrap();
-        refusal(backend.issue(&guest('a'), "thief", NOW + lifetime));
-        backend.issue(&guest('a'), "another", NOW + 2 * lifetime).unwrap();
-    }
-
-    #[test]
-    fn a_ticket_outlives_the_memory_of_who_named_the_guest() {
-        let before = Backend::new();
-        let ticket = before.issue(&guest('a'), "owner", NOW).unwrap();
-        // A restart, and a thief is the first to name the guest.
-        let after = Backend::new();
-        let stolen = after.issue(&guest('a'), "thief", NOW + 5_000).unwrap();
-        let claim = GuestClaim::new(ticket.expose(), guest('a'), "owner");
-        let renewed = after.renew(&claim, NOW + 6_000).unwrap();
-        after
-            .redeem(renewed.expose(), guest('a'), "owner", "u", NOW + 6_001)
-            .unwrap();
-        // And the thief's ticket counts no longer.
-        assert!(
-            refusal(after.redeem(stolen.expose(), guest('a'), "thief", "v", NOW + 6_002)).contains("another client")
-        );
-    }
-
-    #[test]
-    fn a_guest_that_was_named_late_is_not_linked() {
-        let backend = Backend::new();
-        let ticket = backend.issue(&guest('a'), "c", NOW).unwrap();
-        let claim = GuestClaim::new(ticket, guest('a'), "c");
-        let checked = backend.claims.check(&pool(), &claim, at(NOW)).unwrap();
-        let age = |claims: &GuestClaims, created| claims.check_age(&checked, Some(at(created)));
-        assert!(age(&backend.claims, NOW - 660).is_ok() && age(&backend.claims, NOW + 60).is_ok());
-        assert!(refusal(age(&backend.claims, NOW - 661)).contains("too long"));
-        let lenient = backend.claims.clone().named_within(Duration::MAX);
-        assert!(age(&lenient, 0).is_ok());
-    }
-
-    #[test]
-    fn a_ticket_lives_to_its_last_second_and_not_one_more() {
-        let mut backend = Backend::new();
-        backend.claims = backend.claims.lifetime(Duration::from_secs(60));
-        let ticket = backend.issue(&guest('a'), "s", NOW).unwrap();
-        let ticket = ticket.expose();
-        assert!(refusal(backend.redeem(ticket, guest('a'), "s", "u", NOW + 60)).contains("expired"));
-        assert!(backend.redeem(ticket, guest('a'), "s", "u", NOW + 59).is_ok());
-        // Issued while the clock was two years ahead.
-        let ticket = backend.issue(&guest('b'), "s", NOW + 2 * 31_536_000).unwrap();
-        assert!(refusal(backend.redeem(ticket.expose(), guest('b'), "s", "u", NOW)).contains("expired"));
-    }
-
-    #[test]
-    fn a_lifetime_keeps_within_its_bounds() {
-        const YEAR: u64 = 31_536_000;
-        for (set, lives) in [(0, 1), (1, 1), (YEAR, YEAR), (YEAR + 1, YEAR)] {
-            let mut backend = Backend::new();
-            backend.claims = backend.claims.lifetime(Duration::from_secs(set));
-            let ticket = backend.issue(&guest('a'), "s", NOW).unwrap();
-            let redeem = |now| backend.redeem(ticket.expose(), guest('a'), "s", "u", now);
-            assert!(redeem(NOW + lives).is_err(), "{set}");
-            assert!(redeem(NOW + lives - 1).is_ok(), "{set}");
-        }
-    }
-
-    #[test]
-    fn a_changed_ticket_is_forged_whichever_byte_was_changed() {
-        let backend = Backend::new();
-        let ticket = backend.issue(&guest('a'), "s", NOW).unwrap();
-        let bytes = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(ticket.expose()).unwrap();
-        for n in 0..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[n] ^= 1;
-            let changed = base64_simd::URL_SAFE_NO_PAD.encode_to_string(changed);
-            refusal(backend.redeem(&changed, guest('a'), "s", "u", NOW));
-        }
-        for nonsense in ["", "x", "e30.e30.c2ln", &"A".repeat(100_000)] {
-            refusal(backend.redeem(nonsense, guest('a'), "s", "u", NOW));
-        }
-        let mut another = Backend::new();
-        another.claims = GuestClaims::hmac_sha256("another key of at least 32 bytes!").unwrap();
-        refusal(another.redeem(ticket.expose(), guest('a'), "s", "u", NOW));
-    }
-
-    #[test]
-    fn a_ticket_is_for_a_client_and_a_guest_of_the_pools_region() {
-        let backend = Backend::new();
-        let error = backend.issue(&guest('a'), "", NOW).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration);
-        let foreign = IdentityId::new("eu-west-1:0b1c2d3e-5e6f-7a8b-9c0d-1e2f3a4b5c6d").unwrap();
-        refusal(backend.issue(&foreign, "s", NOW));
-    }
-
-    #[test]
-    fn debug_shows_neither_key_nor_ticket() {
-        let shown = format!(
-            "{:?}{:?}{:?}",
-            GuestClaims::hmac_sha256(KEY).unwrap(),
-            GuestClaim::new("tick", guest('a'), "s"),
-            GuestTicket::from("tick"),
-        );
-        assert!(!shown.contains(KEY) && !shown.contains("tick"));
-    }
-}
+mod tests;

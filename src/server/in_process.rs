@@ -9,7 +9,7 @@ use aws_types::SdkConfig;
 use futures_util::future::{Either, select};
 
 use super::audit::{Audit, TokenSource};
-use super::deny_list;
+use super::deny_entry;
 use super::dependents::Dependent;
 use super::rate_limit::{Lane, RequestLimit};
 use super::request::PrincipalTags;
@@ -48,11 +48,12 @@ impl TokenVendor {
         };
         let audit = Audit::of("vend_in_process").user(vend.user).options(&options).begin();
         let asked = async {
+            inner.hear(vend.user, true).await;
             inner.admit(vend.user)?;
             let admission = inner.deny_list.admit(vend.user)?;
             // After the admission: whoever ends the session has held or denied the user before, so that one of the two is seen.
             if vend.ended.load(Ordering::SeqCst) {
-                return Err(deny_list::held());
+                return Err(deny_entry::held());
             }
             let ask = Ask {
                 user: vend.user,
@@ -79,9 +80,9 @@ impl TokenVendor {
         self.inner.dependents.add(dependent);
     }
 
-    /// Whether a user may be served at this moment.
+    /// Whether a user is known to be refused at this moment.
     pub(crate) fn check(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        self.inner.deny_list.check(user)
+        self.inner.deny_list.check_known(user)
     }
 
     /// This process's share of the account's quota at the moment.

@@ -248,7 +248,7 @@ impl TokenVendor {
     pub(super) fn hold(&self, user: &DeveloperUserId) -> VendorHold {
         let hold = self.inner.deny_list.hold(user);
         self.inner.cache.evict(user);
-        self.inner.dependents.end(user, &super::deny_list::held());
+        self.inner.dependents.end(user, &super::deny_entry::held());
         VendorHold {
             vendor: self.clone(),
             user: user.clone(),
@@ -285,6 +285,7 @@ impl VendorInner {
         options: &TokenOptions,
         claim: &GuestClaim,
     ) -> Result<VendedToken, Error> {
+        self.hear(user, true).await;
         self.admit(user)?;
         let claims = self.guest_claims()?;
         let admission = self.deny_list.admit(user)?;
@@ -328,6 +329,7 @@ impl VendorInner {
         options: &TokenOptions,
         logins: &Logins,
     ) -> Result<VendedToken, Error> {
+        self.hear(user, true).await;
         self.admit(user)?;
         let refused = |message: &str| Err(Error::new(ErrorKind::Configuration, message));
         if logins.is_empty() {

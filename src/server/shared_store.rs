@@ -31,7 +31,7 @@ use crate::store::StoreError;
 /// | [`put`](Self::put) | as above | `SET key value PX ttl` |
 /// | [`get`](Self::get) | strong: sees every `put` that has returned | `GET key` |
 /// | [`remove`](Self::remove) | as above | `DEL key` |
-/// | [`list`](Self::list) | may lag by seconds | `SCAN` and `MGET` |
+/// | [`list`](Self::list) | may lag by up to 5 s | `SCAN` and `MGET` |
 ///
 /// An entry whose time has passed is absent for every method, whether the store has deleted it yet or not.
 ///
@@ -241,8 +241,12 @@ pub(super) enum EntryKind {
     UsedTicket,
     /// A user who gets nothing.
     Denied,
+    /// A user who is being forgotten, or was. It is listed together with [`Denied`](Self::Denied).
+    Held,
     /// How far the forgetting of a user has come.
     Forget,
+    /// A pseudonym that an identity is being made for, to be merged into that of the old one.
+    Rekey,
 }
 
 impl EntryKind {
@@ -251,7 +255,17 @@ impl EntryKind {
             Self::GuestOwner => "guest-owner",
             Self::UsedTicket => "used-ticket",
             Self::Denied => "denied",
+            Self::Held => "held",
             Self::Forget => "forget",
+            Self::Rekey => "rekey",
+        }
+    }
+
+    /// What is polled as one list lies in one folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Held => Self::Denied.name(),
+            other => other.name(),
         }
     }
 }
@@ -276,6 +290,9 @@ struct Envelope<T> {
 }
 
 const VERSION: u32 = 1;
+
+/// By how much the clocks of two instances may differ.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 impl SharedState {
     /// How long one operation of the store may take.
@@ -315,7 +332,7 @@ impl SharedState {
     }
 
     fn prefix(&self, kind: EntryKind) -> String {
-        format!("cip1/{}/{}/", self.scope, kind.name())
+        format!("cip1/{}/{}/", self.scope, kind.folder())
     }
 
     /// Stores `value` unless there is one: `None` if it was stored, else what is there.
@@ -332,7 +349,8 @@ impl SharedState {
         let hashed = self.hash_of(kind, id);
         let (key, text) = (self.prefix(kind) + &hashed, self.seal(&hashed, value, ttl)?);
         let there = self.within(self.store.put_if_absent(&key, &text, ttl)).await?;
-        there.map(|text| open(&hashed, &text)).transpose()
+        let opened = there.map(|text| open(&hashed, &text)).transpose()?;
+        Ok(opened.map(|envelope| envelope.value))
     }
 
     /// Stores `value`, in place of what is there.
@@ -356,7 +374,8 @@ impl SharedState {
         let hashed = self.hash_of(kind, id);
         let key = self.prefix(kind) + &hashed;
         let there = self.within(self.store.get(&key)).await?;
-        there.map(|text| open(&hashed, &text)).transpose()
+        let opened = there.map(|text| open(&hashed, &text)).transpose()?;
+        Ok(opened.and_then(|envelope| self.living(envelope)))
     }
 
     pub(super) async fn remove(&self, kind: EntryKind, id: &str) -> Result<(), Error> {
@@ -364,17 +383,32 @@ impl SharedState {
         self.within(self.store.remove(&key)).await
     }
 
-    /// All entries of a kind, by the hash of their ids. One that cannot be read is an error: it may be the one that matters.
+    /// All entries of a kind's folder, by the hash of their ids. One that cannot be read is an error: it may be the one that
+    /// matters.
     pub(super) async fn list<T: for<'de> Deserialize<'de>>(&self, kind: EntryKind) -> Result<Vec<(String, T)>, Error> {
         let prefix = self.prefix(kind);
         let entries = self.within(self.store.list(&prefix)).await?;
-        entries
-            .into_iter()
-            .map(|(key, text)| {
-                let hashed = key.strip_prefix(&prefix).ok_or_else(foreign)?;
-                Ok((hashed.to_owned(), open(hashed, &text)?))
-            })
-            .collect()
+        let mut living = Vec::with_capacity(entries.len());
+        for (key, text) in entries {
+            let hashed = key.strip_prefix(&prefix).ok_or_else(foreign)?;
+            if let Some(value) = self.living(open(hashed, &text)?) {
+                living.push((hashed.to_owned(), value));
+            }
+        }
+        Ok(living)
+    }
+
+    /// The value, unless its time has passed: a store may keep it longer than it should, and clocks may be a minute apart.
+    fn living<T>(&self, envelope: Envelope<T>) -> Option<T> {
+        let now = self.clock.now().system_time();
+        let ends =
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(envelope.expires_at).saturating_add(CLOCKS_APART));
+        ends.is_none_or(|ends| now < ends).then_some(envelope.value)
+    }
+
+    /// How waiting is done.
+    pub(super) fn sleeper(&self) -> SharedAsyncSleep {
+        self.sleep.clone()
     }
 
     fn seal<T: Serialize>(&self, hashed: &str, value: &T, ttl: Duration) -> Result<String, Error> {
@@ -397,7 +431,7 @@ impl SharedState {
 
     async fn within<T>(&self, operation: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, Error> {
         match select(Box::pin(operation), self.sleep.sleep(self.timeout)).await {
-            Either::Left((result, _)) => result.map_err(Error::from),
+            Either::Left((result, _)) => result.map_err(|error| error.of("the shared store failed")),
             Either::Right(_) => Err(Error::new(
                 ErrorKind::Store,
                 format!("the shared store did not answer within {} s", self.timeout.as_secs()),
@@ -415,7 +449,7 @@ impl fmt::Debug for SharedState {
     }
 }
 
-fn open<T: for<'de> Deserialize<'de>>(hashed: &str, text: &str) -> Result<T, Error> {
+fn open<T: for<'de> Deserialize<'de>>(hashed: &str, text: &str) -> Result<Envelope<T>, Error> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -433,7 +467,7 @@ fn open<T: for<'de> Deserialize<'de>>(hashed: &str, text: &str) -> Result<T, Err
             .with_hint("something else writes under the prefix cip1/; remove the entry")
     })?;
     if envelope.key == hashed {
-        Ok(envelope.value)
+        Ok(envelope)
     } else {
         Err(foreign())
     }

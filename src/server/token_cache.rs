@@ -302,6 +302,13 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
         changed
     }
 
+    /// As [`evict`](Self::evict), for all users that `is` names.
+    pub(super) fn evict_where(&self, is: impl Fn(&DeveloperUserId) -> bool) {
+        let mut state = self.lock();
+        state.users.retain(|user, _| !is(user));
+        state.slots = state.users.values().map(Slots::len).sum();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

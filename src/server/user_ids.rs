@@ -28,7 +28,8 @@ impl UserIds {
     /// Pseudonyms by `key`, of at least 32 bytes, from the backend's secret store.
     ///
     /// **Changing the key orphans every identity**: each user gets a new pseudonym, hence a new identity, and loses what is
-    /// stored under the old one. Keep it as long as the pool.
+    /// stored under the old one. Keep it as long as the pool, or have [`IdentityAdmin::rekey`](crate::IdentityAdmin::rekey) move the
+    /// users before the new key is deployed.
     ///
     /// # Errors
     ///

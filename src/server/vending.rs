@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 
 use super::audit::{Audit, TokenSource};
 use super::builder::TokenVendorBuilder;
-use super::deny_list::{self, Admission, DenyList};
+use super::deny_list::{Admission, DenyList};
 use super::dependents::Dependents;
 use super::guest_link::GuestClaims;
 use super::policy::{self, Statement};
@@ -131,7 +131,8 @@ impl TokenVendor {
     /// [`ErrorKind::Configuration`]: wrong settings, no AWS credentials, a user id that looks like personal data.
     /// [`ErrorKind::NotAuthorized`]: the backend's AWS credentials were refused, or may not vend.
     /// [`ErrorKind::Throttled`], with [`Error::retry_after`]: this process is at its limit, or the account is.
-    /// [`ErrorKind::Denied`]: after [`deny`](Self::deny). Also what passes: service, transport, timeout.
+    /// [`ErrorKind::Denied`]: after [`deny`](Self::deny). [`ErrorKind::Store`]: the deny list of the
+    /// [shared](TokenVendorBuilder::shared) store could not be read for too long. Also what passes: service, transport, timeout.
     ///
     /// # Cancel safety
     ///
@@ -175,6 +176,7 @@ impl TokenVendor {
     pub async fn vend_credentials(&self, user: &DeveloperUserId) -> Result<VendedCredentials, Error> {
         const OPERATION: &str = "vend_credentials";
         let inner = &self.inner;
+        inner.hear(user, false).await;
         let admission = inner.deny_list.admit(user)?;
         let ask = Vend::of(OPERATION, user, &inner.defaults);
         let vended = inner.vend(ask).await?;
@@ -201,26 +203,6 @@ impl TokenVendor {
         self.inner.cache.evict(user);
         self.inner.dependents.evict(user);
         Audit::of("evict").user(user).ended("ok");
-    }
-
-    /// Refuses `user` from now on, in this process, with [`ErrorKind::Denied`], and forgets what is kept. It reaches what stands on
-    /// this vendor, too: sessions of [`UserCredentials`](crate::UserCredentials) end at once. What is on its way is refused when it
-    /// arrives.
-    ///
-    /// What was vended before stays good: a token until it expires, its credentials up to an hour longer. The one way to end
-    /// those is a policy on the role that denies by `aws:TokenIssueTime`.
-    pub fn deny(&self, user: &DeveloperUserId) {
-        let inner = &self.inner;
-        inner.deny_list.deny(user);
-        inner.cache.evict(user);
-        inner.dependents.end(user, &deny_list::denied());
-        Audit::of("deny").user(user).ended("ok");
-    }
-
-    /// Takes [`deny`](Self::deny) back. Sessions that were refused stay refused: ask for new ones.
-    pub fn allow(&self, user: &DeveloperUserId) {
-        self.inner.deny_list.allow(user);
-        Audit::of("allow").user(user).ended("ok");
     }
 
     /// Whether the settings are right: the pool exists, the backend's credentials reach it, and it knows this backend by its name.
@@ -334,6 +316,9 @@ impl VendorInner {
     async fn vend(self: &Arc<Self>, vend: Vend<'_>) -> Result<VendedToken, Error> {
         let Vend { user, options, .. } = vend;
         let audit = Audit::of(vend.operation).user(user).options(options);
+        if self.deny_list.shared().is_some() {
+            self.hear(user, false).await;
+        }
         let kept = match self.admit(user) {
             Ok(()) if vend.fresh || self.cache.is_off() => None,
             Ok(()) => self.cache.get(user, options, self.clock.now()),
@@ -365,6 +350,7 @@ impl VendorInner {
 
     async fn vend_anew(self: &Arc<Self>, vend: Vend<'_>) -> (TokenSource, Result<VendedToken, Error>) {
         let Vend { user, options, .. } = vend;
+        self.hear(user, true).await;
         let admission = match self.deny_list.admit(user) {
             Ok(admission) => admission,
             Err(error) => return (TokenSource::Asked, Err(error)),

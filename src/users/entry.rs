@@ -87,12 +87,16 @@ impl UserEntry {
         &self.user
     }
 
+    pub(super) fn options(&self) -> Option<&UserOptions> {
+        self.options.as_deref()
+    }
+
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn is(&self, user: &DeveloperUserId, options: Option<&UserOptions>) -> bool {
-        self.user == *user && self.options.as_deref() == options
+        self.user == *user && self.options() == options
     }
 }
 

@@ -39,8 +39,6 @@ struct Shard {
 
 /// What is kept of one session. The session itself is let go soon after nobody else has it, and made anew for the next.
 struct Record {
-    /// Of user and options.
-    hash: u64,
     user: Arc<UserEntry>,
     credentials: UserSessionCredentials,
     session: Option<Session>,
@@ -187,13 +185,14 @@ impl Table {
         let (user, credentials) = make();
         let session = start(&credentials);
         let record = Record {
-            hash,
             user,
             credentials,
             session: Some(session.clone()),
             used,
         };
-        shard.records.insert_unique(hash, record, |record| record.hash);
+        // Hashed anew when the table grows, which is rare: a hash in each record would cost every user ten bytes.
+        let hash_of = |record: &Record| self.hash_with(self.hash(record.user.user()), record.user.options());
+        shard.records.insert_unique(hash, record, hash_of);
         shard.misses += 1;
         // Under the lock, or whoever drops the user at once would count below zero.
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -296,6 +295,19 @@ impl Table {
         drop(shard);
         tell_dropped(count);
         held
+    }
+
+    /// Those of whom something is kept, and for whom `is` has an answer.
+    pub(super) fn users_where<T>(&self, is: impl Fn(&DeveloperUserId) -> Option<T>) -> Vec<(DeveloperUserId, T)> {
+        let mut users = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let detached: Vec<_> = shard.detached.iter().filter_map(|d| d.user.upgrade()).collect();
+            let kept = shard.records.iter().map(|record| &record.user);
+            let theirs = kept.chain(&detached).map(|entry| entry.user());
+            users.extend(theirs.filter_map(|user| Some((user.clone(), is(user)?))));
+        }
+        users
     }
 
     /// Drops everybody for good. The credentials come along: an exchange that is out goes on for as long as they are kept.

@@ -254,7 +254,7 @@ async fn a_denied_user_is_refused_at_once_in_every_session_that_there_is() {
     let bobs = users.for_user(&bob);
     let bobs_key = key(&bobs).await;
 
-    users.deny(&alice);
+    users.deny(&alice).await.unwrap();
     for session in [&evicted, &held, &tagged, &users.for_user(&alice)] {
         assert_eq!(refused(session).await.kind(), ErrorKind::Denied);
         assert_eq!(session.identity_id().await.unwrap_err().kind(), ErrorKind::Denied);
@@ -265,7 +265,7 @@ async fn a_denied_user_is_refused_at_once_in_every_session_that_there_is() {
     assert_eq!(users.vendor().vend(&alice).await.unwrap_err().kind(), ErrorKind::Denied);
     assert_eq!(key(&bobs).await, bobs_key);
 
-    users.allow(&alice);
+    users.allow(&alice).await.unwrap();
     key(&users.for_user(&alice)).await;
     assert_eq!(refused(&held).await.kind(), ErrorKind::Denied);
 }
@@ -281,7 +281,7 @@ async fn whoever_waits_when_the_user_is_denied_is_refused() {
     let waiting = users.for_user(&user("alice"));
     let waiting = tokio::spawn(async move { refused(&waiting).await.kind() });
     crate::stage::idle().await;
-    users.deny(&user("alice"));
+    users.deny(&user("alice")).await.unwrap();
     assert_eq!(waiting.await.unwrap(), ErrorKind::Denied);
     // And it was not for the answer that it waited.
     assert_eq!(stage.calls(), (1, 1));
@@ -560,7 +560,7 @@ async fn a_client_of_a_wrapped_session_does_not_outlive_a_denial_in_the_sdks_cac
     let sts = aws_sdk_sts::Client::new(&config);
     sts.get_caller_identity().send().await.unwrap();
     sts.get_caller_identity().send().await.unwrap();
-    users.deny(&user("alice"));
+    users.deny(&user("alice")).await.unwrap();
     let error = sts.get_caller_identity().send().await.unwrap_err();
     assert_eq!(crate::stage::ours(&error).kind(), ErrorKind::Denied);
 }

@@ -7,6 +7,7 @@ import sys
 import credentials
 import crt
 import fixtures
+import fleet
 import harness
 import operations
 import page
@@ -40,6 +41,7 @@ def suites(target: str) -> dict:
         "refresh_tokens": lambda: refresh_tokens.run(target),
         "moto": lambda: servers.run_moto(target),
         "stores": lambda: stores.run(target),
+        "fleet": lambda: fleet.run(target),
         "ministack": lambda: servers.run_ministack(target, stage()),
     }
 

@@ -363,7 +363,7 @@ async fn a_denied_user_who_comes_by_every_door() {
     let google = stage.pool.oidc_issuer(Logins::GOOGLE).unwrap();
     let vendor = stage.vendor();
     vendor.vend(&user("mallory")).await.unwrap();
-    vendor.deny(&user("mallory"));
+    vendor.deny(&user("mallory")).await.unwrap();
     stage.pool.clear_requests();
     let guest = stage.guest().await;
     let claim = GuestClaim::new(vendor.issue_guest_claim(&guest, "s").await.unwrap(), guest.clone(), "s");

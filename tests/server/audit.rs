@@ -71,7 +71,7 @@ async fn the_audit_trail_says_who_got_what_and_never_the_token() {
         .link_guest(&user("alice"), GuestClaim::new(ticket.expose(), guest.clone(), "s"))
         .await
         .unwrap_err();
-    vendor.deny(&user("mallory"));
+    vendor.deny(&user("mallory")).await.unwrap();
     vendor.vend(&user("mallory")).await.unwrap_err();
     let credentials = vendor.vend_credentials(&user("bob")).await.unwrap();
     let log = logged();
@@ -165,8 +165,8 @@ async fn every_decision_and_every_id_that_is_touched_has_its_line() {
     admin.unlink_user(&alice, &guest).await.unwrap_err();
     admin.merge(&bob, &alice).await.unwrap();
     admin.delete_identities(std::slice::from_ref(&other)).await.unwrap();
-    vendor.deny(&bob);
-    vendor.allow(&bob);
+    vendor.deny(&bob).await.unwrap();
+    vendor.allow(&bob).await.unwrap();
     vendor.evict(&bob);
     stage.pool.faults().next_of(
         "DeleteIdentities",

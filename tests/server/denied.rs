@@ -48,15 +48,15 @@ impl Scene {
         let before = self.script.count(operation);
         let deny = async {
             self.script.reached(operation, before + 1).await;
-            self.vendor.deny(&user("mallory"));
+            self.vendor.deny(&user("mallory")).await.unwrap();
             if taken_back {
-                self.vendor.allow(&user("mallory"));
+                self.vendor.allow(&user("mallory")).await.unwrap();
             }
             // Whoever waited for it may be gone.
             release.send(()).unwrap_or_default();
         };
         let (result, ()) = tokio::join!(request, deny);
-        self.vendor.allow(&user("mallory"));
+        self.vendor.allow(&user("mallory")).await.unwrap();
         match result {
             Ok(_) => panic!("served, in spite of the denial during {operation}"),
             Err(failure) => error(failure),

@@ -1,14 +1,16 @@
 //! The server half keeps its word where answers get lost, AWS says no, or credentials are rotated.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_async::time::TimeSource;
 use cognito_identity_pool::local::LocalFault;
-use cognito_identity_pool::server::{GuestClaim, HttpRefusal, PrincipalTags, SharedStore, VendRequest};
+use cognito_identity_pool::server::{
+    GuestClaim, HttpRefusal, MemorySharedStore, PrincipalTags, SharedStore, VendRequest,
+};
 use cognito_identity_pool::store::StoreError;
 use cognito_identity_pool::{ErrorKind, async_trait};
 
@@ -42,21 +44,6 @@ async fn forgetting_that_was_cut_off_between_unlink_and_delete_is_gone_on_with()
         .vend(&alice)
         .await
         .expect("the hold has ended with the call that was cut off");
-}
-
-#[tokio::test]
-async fn another_instance_goes_on_by_the_shared_store() {
-    let stage = Stage::start().await;
-    let store = cognito_identity_pool::server::MemorySharedStore::new().time_source(stage.clock.clone());
-    let admin = || stage.admin_builder().shared(store.clone()).build().unwrap();
-    let identity = stage.vendor().vend(&user("alice")).await.unwrap().identity_id().clone();
-    stage.pool.faults().next_of(
-        "DeleteIdentities",
-        LocalFault::refuse("InternalErrorException").unwrap(),
-    );
-    assert!(!admin().forget_user(&user("alice"), &[]).await.unwrap().is_complete());
-    let again = admin().forget_user(&user("alice"), &[]).await.unwrap();
-    assert_eq!((again.is_complete(), again.identities.deleted), (true, vec![identity]));
 }
 
 #[tokio::test]
@@ -103,29 +90,42 @@ async fn a_guest_that_is_gone_is_told_as_such_and_keeps_nobody_out() {
     assert!(stage.exchange(&signed_in.vended).await.is_ok());
 }
 
-/// A store that is down.
-struct Down;
+/// A store that goes down.
+#[derive(Clone, Default)]
+struct Outage {
+    store: MemorySharedStore,
+    down: Arc<AtomicBool>,
+}
+
+impl Outage {
+    fn up(&self) -> Result<&MemorySharedStore, StoreError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(StoreError::new("down"));
+        }
+        Ok(&self.store)
+    }
+}
 
 #[async_trait]
-impl SharedStore for Down {
-    async fn put_if_absent(&self, _: &str, _: &str, _: Duration) -> Result<Option<String>, StoreError> {
-        Err(StoreError::new("down"))
+impl SharedStore for Outage {
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        self.up()?.put_if_absent(key, value, ttl).await
     }
 
-    async fn put(&self, _: &str, _: &str, _: Duration) -> Result<(), StoreError> {
-        Err(StoreError::new("down"))
+    async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), StoreError> {
+        self.up()?.put(key, value, ttl).await
     }
 
-    async fn get(&self, _: &str) -> Result<Option<String>, StoreError> {
-        Err(StoreError::new("down"))
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.up()?.get(key).await
     }
 
-    async fn remove(&self, _: &str) -> Result<(), StoreError> {
-        Err(StoreError::new("down"))
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.up()?.remove(key).await
     }
 
-    async fn list(&self, _: &str) -> Result<Vec<(String, String)>, StoreError> {
-        Err(StoreError::new("down"))
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.up()?.list(prefix).await
     }
 }
 
@@ -134,7 +134,10 @@ async fn a_store_that_is_down_links_nobody_and_keeps_nobody_from_signing_in() {
     let stage = Stage::start().await;
     let guest = stage.guest().await;
     let ticket = stage.vendor().issue_guest_claim(&guest, "device").await.unwrap();
-    let vendor = stage.vendor_builder().shared(Down).build().unwrap();
+    let store = Outage::default();
+    let vendor = stage.vendor_builder().shared(store.clone()).build().unwrap();
+    vendor.vend(&user("bob")).await.unwrap();
+    store.down.store(true, Ordering::SeqCst);
     let error = vendor.issue_guest_claim(&guest, "device").await.unwrap_err();
     assert_eq!(
         (error.kind(), HttpRefusal::from(&error).status()),
@@ -148,7 +151,7 @@ async fn a_store_that_is_down_links_nobody_and_keeps_nobody_from_signing_in() {
     assert_eq!(signed_in.not_linked.unwrap().kind(), ErrorKind::Store);
     assert_ne!(signed_in.vended.identity_id(), &guest);
     assert!(stage.is_guest(&guest).await);
-    let admin = stage.admin_builder().shared(Down).build().unwrap();
+    let admin = stage.admin_builder().shared(store.clone()).build().unwrap();
     let error = admin.forget_user(&user("alice"), &[&vendor]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store, "it does not start");
     assert!(admin.identity_of_user(&user("alice")).await.unwrap().is_some());

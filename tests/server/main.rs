@@ -14,6 +14,8 @@ mod attacks;
 mod audit;
 mod cloudformation;
 mod denied;
+mod fleet;
+mod fleet_simulation;
 mod forgetting;
 mod model;
 mod vending;

@@ -26,27 +26,27 @@ use serde_json::{Value, json};
 use crate::audit::{listen, logged_bytes, with_log};
 use crate::stage::{PROVIDER, user};
 
-const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
-const START: u64 = 1_790_000_000;
+pub(crate) const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
+pub(crate) const START: u64 = 1_790_000_000;
 
 /// A small generator of random numbers: the same everywhere for a seed.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }
 
 #[derive(Default)]
-struct Cognito {
+pub(crate) struct Cognito {
     /// By identity: its users; a guest has none.
     identities: BTreeMap<String, BTreeSet<String>>,
     made: u64,
@@ -55,12 +55,19 @@ struct Cognito {
 }
 
 impl Cognito {
-    fn identity_of(&self, user: &str) -> Option<String> {
+    pub(crate) fn identity_of(&self, user: &str) -> Option<String> {
         let with = |(id, users): (&String, &BTreeSet<String>)| users.contains(user).then(|| id.clone());
         self.identities.iter().find_map(with)
     }
 
-    fn make(&mut self) -> String {
+    pub(crate) fn identities(&self) -> Vec<String> {
+        self.identities
+            .iter()
+            .map(|(id, users)| format!("{id} {users:?}"))
+            .collect()
+    }
+
+    pub(crate) fn make(&mut self) -> String {
         self.made += 1;
         let id = format!("us-east-1:0b1c2d3e-5e6f-7a8b-9c0d-{:012x}", self.made);
         self.identities.insert(id.clone(), BTreeSet::new());
@@ -129,6 +136,15 @@ impl Cognito {
                 self.changed("unlink_user", &name);
                 Ok(json!({}))
             }
+            "MergeDeveloperIdentities" => {
+                let (from, into) = (text("SourceUserIdentifier"), text("DestinationUserIdentifier"));
+                let source = self.identity_of(&from).ok_or("ResourceNotFoundException")?;
+                let target = self.identity_of(&into).ok_or("ResourceNotFoundException")?;
+                let users = self.identities.remove(&source).unwrap();
+                self.identities.get_mut(&target).unwrap().extend(users);
+                self.changed("merge", &from);
+                Ok(json!({ "IdentityId": target }))
+            }
             "DeleteIdentities" => {
                 for id in ask["IdentityIdsToDelete"].as_array().unwrap() {
                     let id = id.as_str().unwrap();
@@ -151,7 +167,7 @@ impl Cognito {
 
 /// tokio's paused clock as the wall clock.
 #[derive(Debug, Clone)]
-struct VirtualTime(tokio::time::Instant);
+pub(crate) struct VirtualTime(tokio::time::Instant);
 
 impl TimeSource for VirtualTime {
     fn now(&self) -> SystemTime {
@@ -162,15 +178,15 @@ impl TimeSource for VirtualTime {
 /// The way to the model: requests take their time, and some answers are lost. A request that has been sent arrives, whether anybody
 /// still waits for the answer or not.
 #[derive(Clone)]
-struct Network {
-    cognito: Arc<Mutex<Cognito>>,
+pub(crate) struct Network {
+    pub(crate) cognito: Arc<Mutex<Cognito>>,
     random: Arc<Mutex<Random>>,
     time: VirtualTime,
-    faulty: Arc<std::sync::atomic::AtomicBool>,
+    pub(crate) faulty: Arc<std::sync::atomic::AtomicBool>,
     /// Milliseconds that each request takes to arrive, if not by chance.
-    there: Arc<std::sync::atomic::AtomicU64>,
+    pub(crate) there: Arc<std::sync::atomic::AtomicU64>,
     /// The operation whose next answer is lost.
-    loses: Arc<Mutex<Option<&'static str>>>,
+    pub(crate) loses: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl std::fmt::Debug for Network {
@@ -233,24 +249,34 @@ struct World {
     admin: IdentityAdmin,
 }
 
-impl World {
-    fn new(seed: u64) -> Self {
-        let network = Network {
+impl Network {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
             cognito: Arc::default(),
             random: Arc::new(Mutex::new(Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))),
             time: VirtualTime(tokio::time::Instant::now()),
             faulty: Arc::new(true.into()),
             there: Arc::default(),
             loses: Arc::default(),
-        };
-        let connector = SharedHttpConnector::new(network.clone());
-        let config = SdkConfig::builder()
+        }
+    }
+
+    pub(crate) fn config(&self) -> SdkConfig {
+        let connector = SharedHttpConnector::new(self.clone());
+        SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
-            .time_source(network.time.clone())
+            .time_source(self.time.clone())
             .sleep_impl(TokioSleep::new())
             .http_client(http_client_fn(move |_, _| connector.clone()))
-            .build();
+            .build()
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let network = Network::new(seed);
+        let config = network.config();
         let vendor = TokenVendor::builder(POOL, PROVIDER)
             .configure(&config)
             .retry_config(RetryConfig::disabled())
@@ -331,7 +357,7 @@ async fn sequence(seed: u64) {
                 }
                 7 => {
                     let allowed = || history.lock().unwrap().allowed.get(name).copied();
-                    world.vendor.deny(&who);
+                    world.vendor.deny(&who).await.unwrap();
                     history.lock().unwrap().barrier.insert(name, began);
                     let before = allowed();
                     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -341,7 +367,7 @@ async fn sequence(seed: u64) {
                         "seed {seed}: {name} was vended to while denied"
                     );
                     *history.lock().unwrap().allowed.entry(name).or_default() += 1;
-                    world.vendor.allow(&who);
+                    world.vendor.allow(&who).await.unwrap();
                     return;
                 }
                 _ => {
@@ -534,12 +560,12 @@ async fn denying_at_the_vendor_reaches_the_sessions_on_it() {
     let world = World::reliable();
     let session = world.users.for_user(&user("alice"));
     session.provide_credentials().await.unwrap();
-    world.vendor.deny(&user("alice"));
+    world.vendor.deny(&user("alice")).await.unwrap();
     for session in [session, world.users.for_user(&user("alice"))] {
         let error = session.identity_id().await.unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Denied, false));
     }
-    world.users.allow(&user("alice"));
+    world.users.allow(&user("alice")).await.unwrap();
     assert!(
         world.vendor.vend(&user("alice")).await.is_ok(),
         "there is one deny list"

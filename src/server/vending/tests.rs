@@ -243,12 +243,12 @@ async fn a_user_who_is_denied_while_the_request_is_out_gets_nothing() {
         async move { vendor.vend(&user("u")).await }
     });
     tokio::task::yield_now().await;
-    vendor.deny(&user("u"));
+    vendor.deny(&user("u")).await.unwrap();
     gate.0.add_permits(100);
     assert_eq!(vend.await.unwrap().unwrap_err().kind(), ErrorKind::Denied);
     assert_eq!(vendor.vend(&user("u")).await.unwrap_err().kind(), ErrorKind::Denied);
     assert!(vendor.vend(&user("v")).await.is_ok());
-    vendor.allow(&user("u"));
+    vendor.allow(&user("u")).await.unwrap();
     assert!(vendor.vend(&user("u")).await.is_ok());
 }
 

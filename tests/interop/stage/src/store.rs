@@ -1,11 +1,11 @@
 //! `interop_stage store ENDPOINT`: this crate's DynamoDB store against a DynamoDB that others wrote.
 
-use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use cognito_identity_pool::server::{DynamoDbStore, SharedStore, check_shared_store};
 
-pub(crate) async fn check(endpoint: &str) -> anyhow::Result<()> {
+async fn store(endpoint: &str) -> (DynamoDbStore, SdkConfig) {
     let config = aws_config::defaults(BehaviorVersion::latest())
         .region("us-east-1")
         .endpoint_url(endpoint)
@@ -17,7 +17,16 @@ pub(crate) async fn check(endpoint: &str) -> anyhow::Result<()> {
         )
         .load()
         .await;
-    let store = DynamoDbStore::new(&config, "shared-state");
+    (DynamoDbStore::new(&config, "shared-state"), config)
+}
+
+/// Makes the table that instances share.
+pub(crate) async fn make(endpoint: &str) -> anyhow::Result<()> {
+    Ok(store(endpoint).await.0.create_table().await?)
+}
+
+pub(crate) async fn check(endpoint: &str) -> anyhow::Result<()> {
+    let (store, config) = store(endpoint).await;
     store.create_table().await?;
     // What exists is left as it is.
     store.put("kept/1", "1", std::time::Duration::from_secs(600)).await?;
