@@ -18,6 +18,7 @@ pub mod error;
 pub mod guide;
 pub mod ids;
 pub mod logins;
+mod metrics;
 pub mod refresh;
 pub mod server;
 mod service;

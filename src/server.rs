@@ -37,6 +37,7 @@ mod admin;
 mod audit;
 mod builder;
 mod claim_keys;
+mod claim_refusal;
 mod deny_entry;
 mod deny_list;
 mod deny_list_updates;

@@ -29,8 +29,8 @@ use entry::{EntryContext, UserEntry, closed_error};
 use refresher::Refresher;
 use table::{Lookup, Table};
 
+pub use self::metrics::UserMetrics;
 pub use builder::UserCredentialsBuilder;
-pub use metrics::UserMetrics;
 pub use options::UserOptions;
 
 /// AWS credentials of many users in one process: a backend that acts for users who are not there (agents, schedulers, workers

@@ -5,10 +5,11 @@
 //! ```
 //!
 //! It needs no AWS account and no network: the identity pool runs in this process. `backend.rs` beside this file is what a real
-//! backend takes over.
+//! backend takes over, `prometheus.rs` serves what an operator looks at, and README.md has the queries for it.
 #![allow(clippy::print_stdout, reason = "an example tells a story")]
 
 mod backend;
+mod prometheus;
 
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ async fn serve(pool: &LocalIdentityPool) -> anyhow::Result<String> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     audit_to_stderr();
+    let numbers = serve_metrics().await?;
     let clock = LocalClock::at_present();
     let pool = LocalIdentityPool::builder()
         .developer_provider(PROVIDER)
@@ -127,7 +129,25 @@ async fn main() -> anyhow::Result<()> {
         "7 alice    has signed out at the backend; an hour later: {:?}",
         refusal.map(Error::kind)
     );
+
+    let scraped = http.get(numbers).send().await?.text().await?;
+    println!("8 operator sees what was vended:");
+    let vends = scraped
+        .lines()
+        .filter(|line| line.starts_with("cognito_identity_pool_vends_total"));
+    vends.for_each(|line| println!("           {line}"));
     Ok(())
+}
+
+/// On a port of its own, for the scraper alone; before anything is built that counts.
+async fn serve_metrics() -> anyhow::Result<String> {
+    let recorder = prometheus::recorder()?;
+    let routes = prometheus::routes(recorder.handle());
+    metrics::set_global_recorder(recorder)?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/metrics", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    Ok(url)
 }
 
 fn tail(id: &str) -> &str {

@@ -184,6 +184,7 @@ impl CognitoCredentialsProviderBuilder {
     /// invalid namespace.
     pub fn build(self) -> Result<CognitoCredentialsProvider, Error> {
         let login = self.login.clone();
+        crate::metrics::describe();
         Ok(CognitoCredentialsProvider::start(self.context()?, login))
     }
 

@@ -25,6 +25,7 @@ use super::session_state::{Demand, Served, SessionState, state};
 use super::store_queue::Stored;
 use crate::error::{Error, ErrorKind};
 use crate::ids::IdentityId;
+use crate::metrics;
 use crate::refresh::{self, Failure, HotValue, Reentry, RefreshCache};
 use crate::token::OpenIdToken;
 
@@ -112,6 +113,7 @@ impl CurrentSession {
                 Followed::InForce => match result {
                     Ok(snapshot) => {
                         self.keep_hot(&state, &snapshot);
+                        state.count_use();
                         return Ok((state, snapshot));
                     }
                     Err(error) => error,
@@ -340,6 +342,7 @@ impl CurrentSession {
         let state = self.state(&switching, cause, login, mark, identity);
         self.install(switching, Arc::clone(&state));
         drop_quietly(old_decide);
+        metrics::login_changed(state.login.kind());
         if state.login.is_signed_out() && !was_out {
             self.context.events.publish(epoch, EventKind::SignedOut);
         }

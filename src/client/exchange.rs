@@ -11,7 +11,7 @@ mod snapshot;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -35,6 +35,7 @@ use crate::developer::RefreshRequest;
 use crate::error::{BackendError, Cause, CauseKind, Error, ErrorKind};
 use crate::ids::IdentityId;
 use crate::logins::Logins;
+use crate::metrics::{self, By, Since};
 use crate::refresh::{Failure, LoadRequest, Loaded, Reason, Reentry, RefreshCache, RefreshPolicy, Source, load_fn};
 use crate::service::Exchanged;
 use crate::service::refusal::{Refused, Remedy};
@@ -58,6 +59,8 @@ pub(super) struct SessionCaches {
     identity: RefreshCache<IdentityId, Error>,
     /// Asks the app whose the session is to be, before each exchange. `false`: it is over.
     consult: Option<Consult>,
+    /// When the first exchange began.
+    first_use: OnceLock<Since>,
 }
 
 pub(super) type Consult = Box<dyn Fn() -> bool + Send + Sync>;
@@ -72,12 +75,25 @@ impl Source<Snapshot, Error> for Exchanges {
             if caches.consult.as_ref().is_some_and(|goes_on| !goes_on()) {
                 return Err(Error::ended());
             }
-            caches.exchange(request).await
+            let began = *caches.first_use.get_or_init(|| Since::now(&caches.context.clock));
+            let since = Since::now(&caches.context.clock);
+            let first = caches.is_first();
+            let (context, login) = (Arc::clone(&caches.context), caches.login.kind());
+            let exchanged = caches.exchange(request).await;
+            metrics::exchange_took(By::Client, since, &context.clock);
+            if exchanged.is_ok() {
+                metrics::exchange(By::Client, first, "ok");
+                if first {
+                    metrics::first_credentials(login, began, &context.clock);
+                }
+            }
+            exchanged
         }
         .boxed()
     }
 
     fn failed(&self, error: &Error) {
+        metrics::exchange(By::Client, self.0.is_first(), metrics::of_kind(error.kind()));
         self.0.tell_of_failure(error);
     }
 }
@@ -119,6 +135,7 @@ impl SessionCaches {
                 proofs: Proofs::default(),
                 identity,
                 consult,
+                first_use: OnceLock::new(),
             }
         })
     }
@@ -219,6 +236,11 @@ impl SessionCaches {
             self.identity_state
                 .change(|known| _ = known.expected.get_or_insert((id, as_whose)));
         }
+    }
+
+    /// There have been no credentials yet.
+    fn is_first(&self) -> bool {
+        metrics::ENABLED && self.identity_state.known().expires.is_none()
     }
 
     fn tell(&self, what: EventKind) {

@@ -40,6 +40,19 @@ pub(super) enum Who {
     Decided(Arc<dyn Fn() -> Login + Send + Sync>),
 }
 
+impl Login {
+    /// Which of them it is, for those who count.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.who {
+            Who::SignedOut => "signed_out",
+            Who::Guest => "guest",
+            Who::Developer { .. } => "developer",
+            Who::External(_) => "external",
+            Who::Decided(_) => "undecided",
+        }
+    }
+}
+
 /// Whether two logins mean the same person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sameness {

@@ -12,6 +12,7 @@ use super::kept_identities::KeptIdentities;
 use super::login::{Login, Sameness, Who};
 use super::resolution::SessionMark;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::{self, By};
 use crate::refresh::{self, Failure, RefreshCache};
 
 /// What a caller asks for.
@@ -62,6 +63,21 @@ impl SessionState {
     pub(super) fn serves(&self) -> bool {
         let credentials = self.credentials.as_ref();
         credentials.is_some_and(|credentials| credentials.status().life.is_some_and(|(left, _)| !left.is_zero()))
+    }
+
+    /// Its credentials are about to be used. Not told of every hit: those that were looked at within the last second are not.
+    pub(super) fn count_use(&self) {
+        if !metrics::ENABLED {
+            return;
+        }
+        let by = if self.caches.is_some() { By::Client } else { By::Users };
+        if let Some((left, life)) = self
+            .credentials
+            .as_ref()
+            .and_then(|credentials| credentials.status().life)
+        {
+            metrics::credentials_used(by, life.saturating_sub(left));
+        }
     }
 
     pub(super) fn compare(&self, login: &Login) -> Sameness {

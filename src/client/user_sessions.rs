@@ -23,6 +23,7 @@ use super::session::Session;
 use super::session_state::SessionState;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::metrics::{self, By, Since};
 use crate::refresh::{CacheStatus, HotValue, LoadRequest, Loaded, RefreshCache, Setup, Source, WeakCache};
 
 /// What the sessions have in common.
@@ -57,7 +58,10 @@ impl<P: Principal> Source<Snapshot, Error> for Exchanges<P> {
         let context = Arc::clone(&of.sessions().context);
         let caches = SessionCaches::new(context, of.login(), UNPINNED, IdentityState::already(known), None);
         async move {
-            let loaded = caches.exchange(request).await?;
+            let since = Since::now(of.sessions().clock());
+            let loaded = caches.exchange(request).await;
+            metrics::exchange_took(By::Users, since, of.sessions().clock());
+            let loaded = loaded?;
             of.exchanged(first, Ok(()));
             Ok(loaded)
         }

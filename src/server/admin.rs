@@ -364,7 +364,7 @@ impl IdentityAdmin {
                 Ok(unprocessed) => {
                     for (id, audit) in page.iter().zip(begun) {
                         match unprocessed.iter().find(|(left, _)| left == id) {
-                            Some((_, why)) => audit.ended(why),
+                            Some((_, why)) => audit.undone(why),
                             None => {
                                 audit.identity(id).ended("ok");
                                 report.deleted.push(id.clone());

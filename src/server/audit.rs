@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::ids::{DeveloperUserId, IdentityId};
+use crate::metrics;
 
 use super::request::VendedToken;
 use super::token_cache::TokenOptions;
@@ -25,7 +26,7 @@ use super::token_cache::TokenOptions;
 /// | `guest` | claims, links, refused unlinks | the last four characters of an identity id that may be a guest's |
 /// | `providers` | `link_external`, `unlink_external` | names of login providers |
 /// | `tags`, `duration` | vends, links | the principal tags, and the token's life in seconds |
-/// | `source` | vends | `cached`, `asked`, `stale` (still good, kept because AWS said no) |
+/// | `source` | vends | `cached`, `joined` (another caller's request), `asked`, `stale` (still good, kept because AWS said no) |
 /// | `outcome` | `phase="end"` | `ok`, `incomplete`, `cancelled`, else the [kind](crate::ErrorKind) of the error |
 /// | `cause` | `verify` | the [kind of cause](crate::error::CauseKind) |
 /// | `reason`, `request_id` | failures; what AWS answered | the error's text; the id for AWS Support |
@@ -48,14 +49,16 @@ pub const AUDIT_TARGET: &str = "cognito_identity_pool::audit";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenSource {
     Cached,
+    Joined,
     Asked,
     Stale,
 }
 
 impl TokenSource {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Cached => "cached",
+            Self::Joined => "joined",
             Self::Asked => "asked",
             Self::Stale => "stale",
         }
@@ -134,13 +137,26 @@ impl<'a> Audit<'a> {
         }
     }
 
-    pub(super) fn ended(mut self, outcome: &str) {
+    pub(super) fn ended(mut self, outcome: &'static str) {
         self.ended = true;
+        self.count(None, outcome);
         self.line("end", Some(outcome), None, None, None, None);
     }
 
-    pub(super) fn failed(mut self, error: &Error) {
+    /// AWS has not done it, and says why by a code.
+    pub(super) fn undone(mut self, code: &str) {
         self.ended = true;
+        self.count(None, "incomplete");
+        self.line("end", Some(code), None, None, None, None);
+    }
+
+    pub(super) fn failed(self, error: &Error) {
+        self.failed_by(None, error);
+    }
+
+    fn failed_by(mut self, source: Option<TokenSource>, error: &Error) {
+        self.ended = true;
+        self.count(source, metrics::of_kind(error.kind()));
         let outcome = format!("{:?}", error.kind());
         let reason = error.to_string();
         self.line("end", Some(&outcome), Some(&reason), error.request_id(), None, None);
@@ -150,9 +166,10 @@ impl<'a> Audit<'a> {
     pub(super) fn vended(mut self, source: TokenSource, result: &Result<VendedToken, Error>) {
         let vended = match result {
             Ok(vended) => vended,
-            Err(error) => return self.failed(error),
+            Err(error) => return self.failed_by(Some(source), error),
         };
         self.ended = true;
+        self.count(Some(source), "ok");
         let identity = vended.identity_id();
         self.line(
             "end",
@@ -171,6 +188,17 @@ impl<'a> Audit<'a> {
                 expected = replaced.redacted(),
                 "the user has another identity than expected",
             );
+        }
+    }
+
+    /// Hits are counted by the vendor, which is faster.
+    fn count(&self, source: Option<TokenSource>, outcome: &'static str) {
+        const VENDS: [&str; 4] = ["vend", "vend_credentials", "vend_in_process", "refresh_ahead"];
+        if source == Some(TokenSource::Cached) {
+        } else if VENDS.contains(&self.operation) {
+            metrics::vend(self.operation, source.map_or("none", TokenSource::name), outcome);
+        } else {
+            metrics::operation(self.operation, outcome);
         }
     }
 
@@ -205,6 +233,7 @@ impl<'a> Audit<'a> {
 impl Drop for Audit<'_> {
     fn drop(&mut self) {
         if !self.ended {
+            self.count(None, "cancelled");
             self.line("end", Some("cancelled"), None, None, None, None);
         }
     }

@@ -19,6 +19,7 @@ use super::token_cache::{TokenCache, TokenOptions};
 use super::vending::{TokenVendor, VendorInner};
 use crate::clock::{Clock, Timer};
 use crate::error::Error;
+use crate::metrics;
 use crate::service::{IdentityService, sleep_impl, time_source};
 use crate::token::TokenDuration;
 
@@ -84,8 +85,8 @@ impl TokenVendorBuilder {
     /// [`request_limit`](Self::request_limit)`(RequestLimit::per_second(limit))`.
     ///
     /// By default 50, the quota for `GetOpenIdTokenForDeveloperIdentity` that AWS publishes for an account and region (200 in
-    /// older editions of the guide). The quota is shared by all pools and processes of the account: with `n` instances, set an
-    /// `n`th of it.
+    /// older editions of the guide). The quota is shared by all pools and processes of the account: with several instances, give
+    /// [`request_limit`](Self::request_limit) one that says how many, [`RequestLimit::instances`].
     pub fn requests_per_second(self, limit: impl Into<Option<NonZeroU32>>) -> Self {
         self.request_limit(limit.into().map(RequestLimit::per_second))
     }
@@ -174,6 +175,7 @@ impl TokenVendorBuilder {
         if let Some(limit) = &self.limit {
             limit.attach(&clock, &timer);
         }
+        metrics::describe();
         Ok(TokenVendor {
             inner: Arc::new_cyclic(|inner: &Weak<VendorInner>| VendorInner {
                 deny_list: DenyList::new(
@@ -190,6 +192,7 @@ impl TokenVendorBuilder {
                     tags: PrincipalTags::new(),
                 },
                 cache: TokenCache::new(self.capacity),
+                hits: metrics::Hits::default(),
                 min_remaining: self.min_remaining,
                 limit: self.limit,
                 user_limit: self.user_limit.map(|(burst, interval)| UserLimit::new(burst, interval)),

@@ -18,6 +18,7 @@ use super::shared_deny_list::SharedDenyList;
 use crate::clock::{Clock, Expiry, Now, Timer};
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
+use crate::metrics;
 
 /// A request that nobody waits for any more may still be on its way for so long: what a call may take, attempts and pauses
 /// included.
@@ -149,7 +150,24 @@ impl DenyList {
 
     fn change<T>(&self, user: &DeveloperUserId, change: impl FnOnce(&mut UserState, Now) -> T) -> T {
         let now = self.clock.now();
-        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        let (changed, more) = {
+            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+            let denied = |users: &HashMap<_, UserState>| users.get(user).is_some_and(|state| state.denied.is_some());
+            let before = metrics::ENABLED && denied(&users);
+            let changed = Self::change_in(&mut users, user, change, now);
+            let after = metrics::ENABLED && denied(&users);
+            (changed, f64::from(u8::from(after)) - f64::from(u8::from(before)))
+        };
+        metrics::denied_users(more);
+        changed
+    }
+
+    fn change_in<T>(
+        users: &mut HashMap<DeveloperUserId, UserState>,
+        user: &DeveloperUserId,
+        change: impl FnOnce(&mut UserState, Now) -> T,
+        now: Now,
+    ) -> T {
         if let Some(state) = users.get_mut(user) {
             let changed = change(state, now);
             state.stray_until = state.stray_until.filter(|until| !until.is_over(now));
@@ -164,6 +182,13 @@ impl DenyList {
             users.insert(user.clone(), state);
         }
         changed
+    }
+}
+
+impl Drop for DenyList {
+    fn drop(&mut self) {
+        let users = self.users.get_mut().unwrap_or_else(PoisonError::into_inner);
+        metrics::denied_users(-(users.values().filter(|state| state.denied.is_some()).count() as f64));
     }
 }
 

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::claim_keys::{ClaimKeys, KEY_ID, NotSigned};
+use super::claim_refusal::{ClaimRefusal, refused};
 use super::shared_store::{EntryKind, SharedState};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperUserId, IdentityId, IdentityPoolId};
@@ -141,7 +142,7 @@ impl GuestClaims {
             .await?;
         if let Some(there) = there {
             if there.client != owner.client {
-                return Err(refused("is for a guest that belongs to another client"));
+                return Err(refused(ClaimRefusal::ForeignClient));
             }
             named_at = there.named_at;
             store.put(EntryKind::GuestOwner, of, &there, self.lifetime).await?;
@@ -195,19 +196,17 @@ impl GuestClaims {
             .decode_to_vec(claim.ticket.expose())
             .ok()
             .filter(|ticket| ticket.len() == TICKET)
-            .ok_or_else(|| refused("is not one of this backend's"))?;
+            .ok_or_else(|| refused(ClaimRefusal::Malformed))?;
         let (signed, mac) = ticket.split_at(SIGNED);
         let parts = bound(pool, &claim.guest, &claim.client, signed);
         match self.keys.check(&signed[NONCE.end..], PURPOSE, &parts, mac) {
             Ok(()) => {}
-            Err(NotSigned::Forged) => return Err(refused("is forged, or for another guest, client or pool")),
+            Err(NotSigned::Forged) => return Err(refused(ClaimRefusal::Forged)),
             Err(NotSigned::UnknownKey) => {
-                return Err(
-                    refused("is signed with a key that this instance does not have").with_hint(
-                        "while a key is replaced, all instances have to accept the new one before any signs with it: \
+                return Err(refused(ClaimRefusal::UnknownKey).with_hint(
+                    "while a key is replaced, all instances have to accept the new one before any signs with it: \
                      `GuestClaims::also_accept`",
-                    ),
-                );
+                ));
             }
         }
         let number = |at: usize| {
@@ -218,7 +217,7 @@ impl GuestClaims {
         // Not longer than it can be either: a clock that was wrong at issue must not make a ticket for good.
         let remaining = expires.saturating_sub(seconds(now));
         if remaining == 0 || remaining > Self::LONGEST.as_secs() {
-            return Err(refused("has expired"));
+            return Err(refused(ClaimRefusal::Expired));
         }
         Ok(CheckedClaim {
             nonce: base64_simd::URL_SAFE_NO_PAD.encode_to_string(&signed[NONCE]),
@@ -237,7 +236,7 @@ impl GuestClaims {
         if latest.is_none_or(|latest| claim.named_at <= latest) {
             Ok(())
         } else {
-            Err(refused("is for a guest that was named too long after it was made"))
+            Err(refused(ClaimRefusal::NamedLate))
         }
     }
 }
@@ -275,7 +274,7 @@ impl CheckedClaim {
         };
         let own = Owner::new(store, &claim.client, self.named_at);
         if owner.client != own.client && owner.named_at <= own.named_at {
-            return Err(refused("is for a guest that belongs to another client"));
+            return Err(refused(ClaimRefusal::ForeignClient));
         }
         Ok(())
     }
@@ -292,7 +291,7 @@ impl CheckedClaim {
         let user = store.hash_of(EntryKind::UsedTicket, user.as_str());
         let used = store.put_if_absent(EntryKind::UsedTicket, &self.nonce, &user, self.remaining);
         match used.await? {
-            Some(other) if other != user => Err(refused("was used before")),
+            Some(other) if other != user => Err(refused(ClaimRefusal::Used)),
             _ => Ok(()),
         }
     }
@@ -311,12 +310,8 @@ fn check_region(pool: &IdentityPoolId, guest: &IdentityId) -> Result<(), Error> 
     if guest.region() == pool.region() {
         Ok(())
     } else {
-        Err(refused("is for an identity of another region"))
+        Err(refused(ClaimRefusal::OtherRegion))
     }
-}
-
-pub(super) fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::ClaimRefused, format!("the guest claim {why}"))
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -1,6 +1,5 @@
 //! Vending to sessions in the same process, which keep what they make of a token themselves.
 
-use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,8 +85,9 @@ impl TokenVendor {
         self.inner.deny_list.check_known(user)
     }
 
-    pub(crate) fn requests_per_second(&self) -> Option<NonZeroU32> {
-        self.inner.limit.as_ref().map(RequestLimit::quota)
+    /// This process's share of the account's quota at the moment.
+    pub(crate) fn requests_per_second(&self) -> Option<f64> {
+        self.inner.limit.as_ref().map(RequestLimit::rate)
     }
 
     /// How the vendor reaches AWS.

@@ -1,8 +1,9 @@
 //! Linking: a guest, or the account of a public provider, becomes a user's. Fails closed; signing in does not depend on it.
 
 use super::audit::Audit;
+use super::claim_refusal::{ClaimRefusal, refused};
 use super::deny_list::UserHold;
-use super::guest_link::{self, GuestClaim, GuestClaims, GuestTicket};
+use super::guest_link::{GuestClaim, GuestClaims, GuestTicket};
 use super::rate_limit::Lane;
 use super::request::{VendRequest, VendedToken};
 use super::token_cache::TokenOptions;
@@ -305,7 +306,7 @@ impl VendorInner {
                 .iter()
                 .any(|login| login == self.service.provider().as_str());
             if !ours || !self.service.is_linked(user, guest).await? {
-                return Err(guest_link::refused("is for an identity that is no guest"));
+                return Err(refused(ClaimRefusal::NoGuest));
             }
             None
         };

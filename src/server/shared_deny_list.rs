@@ -273,7 +273,10 @@ impl SharedDenyList {
                 .catch_unwind()
                 .await;
             match listed {
-                Ok(Ok(entries)) => this.land(began, entries),
+                Ok(Ok(entries)) => {
+                    this.land(began, entries);
+                    crate::metrics::deny_list_read(began);
+                }
                 Ok(Err(error)) => this.failed(error),
                 Err(_) => this.failed(Error::new(ErrorKind::Panicked, "the shared store panicked")),
             }

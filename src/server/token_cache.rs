@@ -11,6 +11,7 @@ use super::request::PrincipalTags;
 use crate::clock::{Expiry, Now};
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
+use crate::metrics;
 use crate::token::TokenDuration;
 
 /// What two vends to one user can differ in. Pool and provider are the vendor's own, hence the same.
@@ -30,7 +31,9 @@ pub(super) struct FlightId(u64);
 
 pub(super) enum Lookup<V> {
     Value(V),
-    Flight(Flight<V>),
+    /// Another caller's.
+    Joined(Flight<V>),
+    Started(Flight<V>),
 }
 
 /// A bounded cache with one flight per key.
@@ -43,6 +46,8 @@ struct State<V> {
     // By user first, so that a hit allocates nothing and a user is forgotten at once.
     users: HashMap<DeveloperUserId, Slots<V>>,
     slots: usize,
+    /// Slots that were dropped for others since this was told last.
+    evicted: u64,
     counter: u64,
 }
 
@@ -140,6 +145,7 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
             state: Mutex::new(State {
                 users: HashMap::new(),
                 slots: 0,
+                evicted: 0,
                 counter: 0,
             }),
         }
@@ -202,7 +208,18 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
         now: Now,
         start: impl FnOnce(FlightId) -> BoxFuture<'static, Result<V, Error>>,
     ) -> Lookup<V> {
-        let mut state = self.lock();
+        self.change(|state| self.join_in(state, user, options, fresh, now, start))
+    }
+
+    fn join_in(
+        &self,
+        state: &mut State<V>,
+        user: &DeveloperUserId,
+        options: &TokenOptions,
+        fresh: bool,
+        now: Now,
+        start: impl FnOnce(FlightId) -> BoxFuture<'static, Result<V, Error>>,
+    ) -> Lookup<V> {
         state.counter += 1;
         let counter = state.counter;
         if let Some(slot) = state.users.get_mut(user).and_then(|slots| slots.find_mut(options)) {
@@ -215,11 +232,11 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
                 return Lookup::Value(cached.value.clone());
             }
             if let Some(flight) = slot.flight.as_ref().and_then(WeakShared::upgrade) {
-                return Lookup::Flight(flight);
+                return Lookup::Joined(flight);
             }
             let flight = start(slot.id).shared();
             slot.flight = flight.downgrade();
-            return Lookup::Flight(flight);
+            return Lookup::Started(flight);
         }
         if state.slots >= self.capacity {
             state.make_room(self.capacity, now);
@@ -235,7 +252,7 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
         };
         state.users.entry(user.clone()).or_default().push(slot);
         state.slots += 1;
-        Lookup::Flight(flight)
+        Lookup::Started(flight)
     }
 
     /// What a flight brought. Nothing is kept if the user was evicted meanwhile.
@@ -246,30 +263,43 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
         id: FlightId,
         brought: Option<(V, KeptFor)>,
     ) {
-        let mut state = self.lock();
-        let Some(slots) = state.users.get_mut(user) else { return };
-        let Some(slot) = slots.find_mut(options).filter(|slot| slot.id == id) else {
-            return;
-        };
-        slot.flight = None;
-        if let Some((value, kept)) = brought {
-            slot.value = Some(CachedToken { value, kept });
-        } else if slot.value.is_none() {
-            slots.remove(options);
-            let empty = slots.len() == 0;
-            state.slots -= 1;
-            if empty {
-                state.users.remove(user);
+        self.change(|state| {
+            let Some(slots) = state.users.get_mut(user) else { return };
+            let Some(slot) = slots.find_mut(options).filter(|slot| slot.id == id) else {
+                return;
+            };
+            slot.flight = None;
+            if let Some((value, kept)) = brought {
+                slot.value = Some(CachedToken { value, kept });
+            } else if slot.value.is_none() {
+                slots.remove(options);
+                let empty = slots.len() == 0;
+                state.slots -= 1;
+                if empty {
+                    state.users.remove(user);
+                }
             }
-        }
+        });
     }
 
     /// Forgets all that is kept for `user`; a flight that is out will not be kept either.
     pub(super) fn evict(&self, user: &DeveloperUserId) {
+        self.change(|state| {
+            if let Some(slots) = state.users.remove(user) {
+                state.slots -= slots.len();
+            }
+        });
+    }
+
+    /// Changes the state, and tells afterwards how many slots there are more.
+    fn change<T>(&self, change: impl FnOnce(&mut State<V>) -> T) -> T {
         let mut state = self.lock();
-        if let Some(slots) = state.users.remove(user) {
-            state.slots -= slots.len();
-        }
+        let before = state.slots;
+        let changed = change(&mut state);
+        let (after, evicted) = (state.slots, std::mem::take(&mut state.evicted));
+        drop(state);
+        metrics::cached_tokens(after as f64 - before as f64, evicted);
+        changed
     }
 
     /// As [`evict`](Self::evict), for all users that `is` names.
@@ -294,6 +324,7 @@ impl<V> State<V> {
                 .is_some_and(|cached| !cached.kept.serves.is_over(now))
                 || slot.flight.as_ref().is_some_and(|flight| flight.upgrade().is_some())
         };
+        let before = self.slots;
         self.retain(serves);
         let target = capacity - (capacity / 8).max(1);
         if self.slots > target {
@@ -308,6 +339,7 @@ impl<V> State<V> {
             let last_dropped = *last_dropped;
             self.retain(|slot| slot.used > last_dropped);
         }
+        self.evicted += (before - self.slots) as u64;
     }
 
     fn retain(&mut self, keep: impl Fn(&Slot<V>) -> bool) {
@@ -316,6 +348,13 @@ impl<V> State<V> {
             slots.len() > 0
         });
         self.slots = self.users.values().map(Slots::len).sum();
+    }
+}
+
+impl<V> Drop for TokenCache<V> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        metrics::cached_tokens(-(state.slots as f64), 0);
     }
 }
 

@@ -26,6 +26,7 @@ use crate::clock::{Clock, Expiry, Now, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::logins::Logins;
+use crate::metrics::{self, By, Since};
 use crate::service::refusal::{Refused, Remedy};
 use crate::service::signed::{AttemptWatch, SignedService, TokenFor};
 use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
@@ -71,6 +72,7 @@ pub(super) struct VendorInner {
     pub(super) exchange: IdentityService,
     pub(super) defaults: TokenOptions,
     pub(super) cache: TokenCache<VendedToken>,
+    pub(super) hits: metrics::Hits,
     pub(super) min_remaining: Duration,
     pub(super) limit: Option<RequestLimit>,
     pub(super) user_limit: Option<UserLimit>,
@@ -331,46 +333,57 @@ impl VendorInner {
             }
             let result = Ok(vended.expected(vend.expected));
             audit.vended(TokenSource::Cached, &result);
+            self.hits.add(vend.operation);
             return result;
         }
         let audit = audit.begin();
-        let (source, result) = match self.vend_anew(vend).await {
-            Ok((source, vended)) => (source, Ok(vended.expected(vend.expected))),
-            Err(error) => (TokenSource::Asked, Err(error)),
-        };
+        let since = Since::now(&self.clock);
+        let (source, result) = self.vend_anew(vend).await;
+        let result = result.map(|vended| vended.expected(vend.expected));
         audit.vended(source, &result);
+        match source {
+            TokenSource::Cached => self.hits.add(vend.operation),
+            _ => metrics::vend_took(source.name(), since, &self.clock),
+        }
         result
     }
 
-    async fn vend_anew(self: &Arc<Self>, vend: Vend<'_>) -> Result<(TokenSource, VendedToken), Error> {
+    async fn vend_anew(self: &Arc<Self>, vend: Vend<'_>) -> (TokenSource, Result<VendedToken, Error>) {
         let Vend { user, options, .. } = vend;
         self.hear(user, true).await;
-        let admission = self.deny_list.admit(user)?;
-        let vended = if self.cache.is_off() {
-            match self.check_user_limit(user) {
+        let admission = match self.deny_list.admit(user) {
+            Ok(admission) => admission,
+            Err(error) => return (TokenSource::Asked, Err(error)),
+        };
+        let (source, vended) = if self.cache.is_off() {
+            let asked = match self.check_user_limit(user) {
                 Ok(()) => self.ask(&admission, self.interactive(user, options)).await,
                 Err(error) => Err(error),
-            }
+            };
+            (TokenSource::Asked, asked)
         } else {
             let start = |flight| self.flight(user, options, flight, Lane::Interactive);
             match self.cache.join(user, options, vend.fresh, self.clock.now(), start) {
-                Lookup::Value(vended) => Ok(vended),
-                Lookup::Flight(flight) => flight.await,
+                Lookup::Value(vended) => (TokenSource::Cached, Ok(vended)),
+                Lookup::Joined(flight) => (TokenSource::Joined, flight.await),
+                Lookup::Started(flight) => (TokenSource::Asked, flight.await),
             }
         };
-        let vended = match vended {
-            Ok(vended) => Ok((TokenSource::Asked, vended)),
+        let (source, vended) = match vended {
             // What is still good serves while AWS, or our own limit, says no.
-            Err(error) if !vend.fresh && error.is_retryable() => self
-                .cache
-                .stale(user, options, self.clock.now())
-                .map(|vended| (TokenSource::Stale, vended))
-                .ok_or(error),
-            Err(error) => Err(error),
+            Err(error) if !vend.fresh && error.is_retryable() => {
+                match self.cache.stale(user, options, self.clock.now()) {
+                    Some(vended) => (TokenSource::Stale, Ok(vended)),
+                    None => (source, Err(error)),
+                }
+            }
+            vended => (source, vended),
         };
         // Whoever was denied or forgotten meanwhile gets nothing.
-        admission.check()?;
-        vended
+        match admission.check() {
+            Ok(()) => (source, vended),
+            Err(error) => (source, Err(error)),
+        }
     }
 
     /// Asks for a token that will soon be needed, with nobody waiting for it: if there is a runtime to do it on.
@@ -540,8 +553,12 @@ impl VendorInner {
             .and_then(|claims| claims.cognito_issuer_host().map(str::to_owned));
         let issuer_host = own_host.unwrap_or_else(|| self.service.pool().issuer_host());
         let proof = Proof::Developer { issuer_host, token };
+        let since = Since::now(&self.clock);
         let exchanged = self.exchange.get_credentials(vended.identity_id(), &proof, None).await;
-        audit.end(&exchanged.as_ref().map(drop).map_err(|refused| refused.error.clone()));
+        let outcome = exchanged.as_ref().map(drop).map_err(|refused| refused.error.clone());
+        audit.end(&outcome);
+        metrics::exchange(By::Vendor, true, metrics::outcome(&outcome));
+        metrics::exchange_took(By::Vendor, since, &self.clock);
         exchanged
     }
 

@@ -15,6 +15,7 @@ use super::audit;
 use crate::clock::Clock;
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
+use crate::metrics;
 use crate::service::http::{Fetch, is_private};
 use crate::service::{service_endpoint, time_source};
 use crate::token::check_token;
@@ -117,6 +118,7 @@ impl TokenVerifierBuilder {
             .unwrap_or_else(|| format!("https://{host}/.well-known/jwks_uri"));
         check_uri(&uri)?;
         let clock = Clock::new(time_source(app));
+        metrics::describe();
         Ok(TokenVerifier {
             inner: Arc::new(VerifierInner {
                 pool,
@@ -267,6 +269,7 @@ impl TokenVerifier {
         if let Err(error) = &verified {
             audit::refused_token(error);
         }
+        metrics::verification(&verified);
         verified
     }
 

@@ -31,6 +31,7 @@ use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
+use crate::metrics;
 use crate::token::{OpenIdToken, TokenDuration};
 
 /// What the service takes and gives at most in one page (`QueryLimit`), and deletes at most in one call.
@@ -531,13 +532,19 @@ impl Intercept for CountAttempts {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let (Some(watch), Some(Err(error))) = (&self.0, context.output_or_error())
-            && let Some(error) = error.as_operation_error()
-            && let Some(error) = error.downcast_ref::<GetOpenIdTokenForDeveloperIdentityError>()
-            && error.code().is_some_and(|code| THROTTLED.contains(&code))
-        {
+        let outcome = match context.output_or_error() {
+            Some(Ok(_)) => "ok",
+            Some(Err(error)) => match error.as_operation_error() {
+                Some(error) if is_throttled(error) => "throttled",
+                Some(_) => "refused",
+                None => "failed",
+            },
+            None => "failed",
+        };
+        if let (Some(watch), "throttled") = (&self.0, outcome) {
             watch.throttled();
         }
+        metrics::attempt(outcome);
         Ok(())
     }
 }
@@ -546,6 +553,13 @@ impl fmt::Debug for CountAttempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CountAttempts")
     }
+}
+
+fn is_throttled(error: &aws_smithy_runtime_api::client::interceptors::context::Error) -> bool {
+    error
+        .downcast_ref::<GetOpenIdTokenForDeveloperIdentityError>()
+        .and_then(ProvideErrorMetadata::code)
+        .is_some_and(|code| THROTTLED.contains(&code))
 }
 
 /// The answer "there is no such user or identity", as opposed to "there is no such pool".

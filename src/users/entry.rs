@@ -15,6 +15,7 @@ use crate::client::user_sessions::{Principal, UserSessions};
 use crate::developer::{DeveloperIdentity, DeveloperIdentityProvider, RefreshRequest};
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::ids::DeveloperUserId;
+use crate::metrics;
 use crate::server::in_process::InProcessVend;
 use crate::server::{PrincipalTags, TokenVendor};
 
@@ -121,6 +122,10 @@ impl Principal for UserEntry {
             (_, Err(_)) => &counters.failures,
         };
         Counters::add(count, 1);
+        let outcome = result
+            .as_ref()
+            .map_or_else(|error| metrics::of_kind(error.kind()), |()| "ok");
+        metrics::exchange(metrics::By::Users, first, outcome);
         match result {
             Ok(()) => tracing::debug!(target: TARGET, first, "a user's credentials were exchanged"),
             Err(error) => {

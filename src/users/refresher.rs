@@ -114,11 +114,7 @@ impl UsersInner {
         tracing::debug!(target: TARGET, metrics = ?self.metrics(), due = due.len(), "users");
         due.sort_unstable_by_key(|(remaining, _)| *remaining);
         let most = self.shared.vendor.requests_per_second();
-        let count = in_a_round(
-            rate,
-            most.map(|most| f64::from(most.get())),
-            due.iter().map(|(remaining, _)| *remaining),
-        );
+        let count = in_a_round(rate, most, due.iter().map(|(remaining, _)| *remaining));
         due.truncate(count);
         Some(RefreshPlan {
             pause: ROUND / u32::try_from(due.len().max(1)).unwrap_or(u32::MAX),

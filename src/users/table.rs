@@ -12,6 +12,7 @@ use crate::client::Session;
 use crate::client::user_sessions::{UserSessionCredentials, WeakSession};
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
+use crate::metrics;
 
 const SHARDS: usize = 64;
 
@@ -193,8 +194,10 @@ impl Table {
         let hash_of = |record: &Record| self.hash_with(self.hash(record.user.user()), record.user.options());
         shard.records.insert_unique(hash, record, hash_of);
         shard.misses += 1;
-        drop(shard);
+        // Under the lock, or whoever drops the user at once would count below zero.
         self.len.fetch_add(1, Ordering::Relaxed);
+        drop(shard);
+        metrics::users_kept(1.0);
         Lookup::Made(session)
     }
 
@@ -203,7 +206,7 @@ impl Table {
         if self.len() <= self.capacity {
             return;
         }
-        let Ok(_one_at_a_time) = self.making_room.try_lock() else {
+        let Ok(one_at_a_time) = self.making_room.try_lock() else {
             return;
         };
         let len = self.len();
@@ -229,16 +232,18 @@ impl Table {
         }
         let (_, last, _) = used.select_nth_unstable(excess - 1);
         let (last, mut left) = (*last, excess);
-        self.drop_where(|record, asked| {
+        let dropped = self.drop_where(|record, asked| {
             let drop = left > 0 && record.used(asked) <= last;
             left -= usize::from(drop);
             drop
         });
+        drop(one_at_a_time);
+        tell_dropped(dropped);
     }
 
     /// Drops who has not been in use since `since`, and calls `look` for everybody else.
     pub(super) fn walk(&self, since: i64, mut look: impl FnMut(SessionView<'_>)) {
-        self.drop_where(|record, asked| record.used(asked) < stamp(since));
+        tell_dropped(self.drop_where(|record, asked| record.used(asked) < stamp(since)));
         for shard in &self.shards {
             let mut shard = lock(shard);
             for record in shard.records.iter_mut() {
@@ -255,7 +260,8 @@ impl Table {
         }
     }
 
-    fn drop_where(&self, mut unwanted: impl FnMut(&Record, i64) -> bool) {
+    fn drop_where(&self, mut unwanted: impl FnMut(&Record, i64) -> bool) -> usize {
+        let mut all = 0;
         for shard in &self.shards {
             let mut shard = lock(shard);
             let dropped: Vec<_> = shard
@@ -263,23 +269,32 @@ impl Table {
                 .extract_if(|record| unwanted(record, record.credentials.status().asked))
                 .collect();
             self.len.fetch_sub(dropped.len(), Ordering::Relaxed);
+            all += dropped.len();
             dropped.into_iter().for_each(|record| shard.drop_record(record));
         }
+        all
     }
 
     pub(super) fn evict(&self, user: &DeveloperUserId) {
         let mut shard = self.shard(self.hash(user));
         let taken = shard.take(user);
-        self.len.fetch_sub(taken.len(), Ordering::Relaxed);
+        let count = taken.len();
+        self.len.fetch_sub(count, Ordering::Relaxed);
         taken.into_iter().for_each(|record| shard.drop_record(record));
+        drop(shard);
+        tell_dropped(count);
     }
 
     /// Drops a user for good: no exchange that is out lands any more. Answers all sessions that somebody holds.
     pub(super) fn end(&self, user: &DeveloperUserId) -> Vec<Session> {
         let mut shard = self.shard(self.hash(user));
         let taken = shard.take(user);
-        self.len.fetch_sub(taken.len(), Ordering::Relaxed);
-        shard.end(taken, |entry| entry.user() == user)
+        let count = taken.len();
+        self.len.fetch_sub(count, Ordering::Relaxed);
+        let held = shard.end(taken, |entry| entry.user() == user);
+        drop(shard);
+        tell_dropped(count);
+        held
     }
 
     /// Those of whom something is kept, and for whom `is` has an answer.
@@ -301,9 +316,12 @@ impl Table {
         for shard in &self.shards {
             let mut shard = lock(shard);
             let taken: Vec<_> = shard.records.drain().collect();
-            self.len.fetch_sub(taken.len(), Ordering::Relaxed);
+            let count = taken.len();
+            self.len.fetch_sub(count, Ordering::Relaxed);
             credentials.extend(taken.iter().map(|record| record.credentials.clone()));
             held.extend(shard.end(taken, |_| true));
+            drop(shard);
+            tell_dropped(count);
         }
         (held, credentials)
     }
@@ -319,6 +337,17 @@ impl Table {
             (hits + shard.hits, misses + shard.misses, evictions + shard.evictions)
         })
     }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        metrics::users_kept(-(self.len() as f64));
+    }
+}
+
+/// Under no lock: the app's recorder runs.
+fn tell_dropped(count: usize) {
+    metrics::users_kept(-(count as f64));
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

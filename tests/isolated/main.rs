@@ -12,5 +12,7 @@ mod stage;
 mod floors;
 mod hostile_app;
 mod killed;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod secrets;
 mod store;

@@ -32,7 +32,7 @@ fn until(now: u64, until: u64) -> Expiry {
 /// Fills a slot as a vendor does; the value serves from `now` to `until`.
 fn fill(cache: &TokenCache<u32>, user: &DeveloperUserId, value: u32, now: u64, end: u64) {
     let mut got = None;
-    let Lookup::Flight(flight) = cache.join(user, &options(900), true, at(now), |id| {
+    let Lookup::Started(flight) = cache.join(user, &options(900), true, at(now), |id| {
         got = Some(id);
         async move { Ok(value) }.boxed()
     }) else {
@@ -80,13 +80,13 @@ fn users_and_variants_do_not_share() {
 fn callers_join_the_flight_that_is_out_and_drive_it_on_when_the_first_has_gone() {
     let cache: TokenCache<u32> = TokenCache::new(8);
     let (tell, told) = tokio::sync::oneshot::channel();
-    let Lookup::Flight(first) = cache.join(&user(1), &options(900), false, at(0), |_| {
+    let Lookup::Started(first) = cache.join(&user(1), &options(900), false, at(0), |_| {
         async move { told.await.map_err(|_| Error::new(ErrorKind::Transport, "gone")) }.boxed()
     }) else {
         panic!("nothing is cached");
     };
     assert!(first.clone().now_or_never().is_none());
-    let Lookup::Flight(second) = cache.join(&user(1), &options(900), false, at(0), |_| panic!("one flight is out"))
+    let Lookup::Joined(second) = cache.join(&user(1), &options(900), false, at(0), |_| panic!("one flight is out"))
     else {
         panic!("nothing is cached");
     };
@@ -101,7 +101,7 @@ fn a_flight_that_all_callers_left_is_started_anew() {
     drop(cache.join(&user(1), &options(900), false, at(0), |_| {
         std::future::pending().boxed()
     }));
-    let Lookup::Flight(flight) = cache.join(&user(1), &options(900), false, at(0), |_| async { Ok(1) }.boxed()) else {
+    let Lookup::Started(flight) = cache.join(&user(1), &options(900), false, at(0), |_| async { Ok(1) }.boxed()) else {
         panic!("nothing is cached");
     };
     assert_eq!(flight.now_or_never().unwrap().unwrap(), 1);

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
+use crate::metrics;
 use crate::service::http::Fetch;
 
 /// Cognito publishes some sixty keys, for all regions, of half a kilobyte each.
@@ -186,13 +187,16 @@ impl Fetched {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "the keys that verify Cognito's tokens could not be fetched");
                 state.failure = Some(error.clone());
                 Err(error)
             }
         };
         drop(state);
         drop(landed);
+        if let Err(error) = &result {
+            tracing::warn!(%error, "the keys that verify Cognito's tokens could not be fetched");
+        }
+        metrics::keys_fetched(&result, now);
         result
     }
 
