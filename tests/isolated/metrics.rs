@@ -279,15 +279,15 @@ async fn refusals_of_users_and_guests_are_counted_by_cause() {
     let recorded = Recorded::start();
     let stage = Stage::start().await;
     let vendor = stage.vendor();
-    vendor.deny(&user("mallory"));
-    vendor.deny(&user("mallory"));
-    vendor.deny(&user("trudy"));
+    vendor.deny(&user("mallory")).await.unwrap();
+    vendor.deny(&user("mallory")).await.unwrap();
+    vendor.deny(&user("trudy")).await.unwrap();
     recorded.has(&[
         ("denied_users{}", 2.0),
         ("operations_total{operation=deny,outcome=ok}", 3.0),
     ]);
-    vendor.allow(&user("mallory"));
-    vendor.allow(&user("alice"));
+    vendor.allow(&user("mallory")).await.unwrap();
+    vendor.allow(&user("alice")).await.unwrap();
     recorded.has(&[("denied_users{}", 1.0)]);
     let made = vendor.new_guest("device-1").await.unwrap();
     let claim = |client: &str| GuestClaim::new(made.ticket.expose(), made.identity_id.clone(), client);
@@ -530,12 +530,12 @@ async fn under_a_hostile_recorder() {
         users.for_user(&user(name)).provide_credentials().await.unwrap();
     }
     vendor.vend_credentials(&user("alice")).await.unwrap();
-    vendor.deny(&user("mallory"));
+    vendor.deny(&user("mallory")).await.unwrap();
     assert_eq!(
         vendor.vend(&user("mallory")).await.unwrap_err().kind(),
         ErrorKind::Denied
     );
-    vendor.allow(&user("mallory"));
+    vendor.allow(&user("mallory")).await.unwrap();
     users.evict(&user("alice"));
     stage.pool.faults().next_of(TOKEN, LocalFault::Status(500));
     vendor.vend(&user("dave")).await.unwrap_err();
@@ -569,8 +569,8 @@ fn reach_everything(
         let _: Option<()> = futures_util::FutureExt::now_or_never(future);
     };
     vendor.evict(&nobody);
-    vendor.deny(&nobody);
-    vendor.allow(&nobody);
+    poll_once(Box::pin(async { drop(vendor.deny(&nobody).await) }));
+    poll_once(Box::pin(async { drop(vendor.allow(&nobody).await) }));
     drop(vendor.health());
     poll_once(Box::pin(async { drop(vendor.vend(&nobody).await) }));
     let _: usize = users.metrics().users;
