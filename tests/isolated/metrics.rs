@@ -208,7 +208,7 @@ async fn vends_are_counted_by_where_the_token_came_from_and_what_came_of_it() {
     stage.pool.faults().next_of(TOKEN, LocalFault::Status(500));
     let fresh = VendRequest::new(user("carol")).fresh(true);
     vendor.vend_with(fresh).await.unwrap_err();
-    vendor.deny(&alice);
+    vendor.deny(&alice).await.unwrap();
     assert_eq!(vendor.vend(&alice).await.unwrap_err().kind(), ErrorKind::Denied);
     vendor.vend_credentials(&bob).await.unwrap();
     recorded.has(&[
@@ -371,7 +371,7 @@ async fn users_are_counted_with_their_exchanges_and_the_age_of_what_they_use() {
     alice.provide_credentials().await.unwrap();
     recorded.has(&[("exchanges_total{by=users,kind=refresh,outcome=ok}", 1.0)]);
     users.evict(&user("bob"));
-    users.deny(&user("alice"));
+    users.deny(&user("alice")).await.unwrap();
     recorded.has(&[("users_kept{}", 0.0)]);
     drop(users.for_user(&user("carol")));
     recorded.names(USERS);
