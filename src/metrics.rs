@@ -64,7 +64,8 @@ names! {
     RATE_LIMIT Gauge "rate_limit" [] "requests per second that this process allows itself, over all limits"
     CACHE_ENTRIES Gauge "token_cache_entries" [] "tokens that are kept, over all vendors"
     CACHE_EVICTIONS Counter "token_cache_evictions_total" [] "tokens that were dropped for others"
-    DENIED_USERS Gauge "denied_users" [] "users who are denied"
+    DENIED_USERS Gauge "denied_users" [] "users who are denied in this process alone"
+    DENY_LIST_ENTRIES Gauge "deny_list_entries" [] "users in the shared deny list, denied or being forgotten, when it was read last"
     DENY_LIST_READ Gauge "deny_list_read_timestamp_seconds" [] "when the shared deny list was read last"
     OPERATIONS Counter "operations_total" ["operation" "outcome"] "operations of the audit trail other than vends and verifications"
     CLAIMS_REFUSED Counter "guest_claims_refused_total" ["cause"] "guest claims that were refused"
@@ -299,8 +300,9 @@ pub(crate) fn denied_users(more: f64) {
     }
 }
 
-pub(crate) fn deny_list_read(now: Now) {
+pub(crate) fn deny_list_read(now: Now, entries: usize) {
     set!(DENY_LIST_READ, seconds(now));
+    set!(DENY_LIST_ENTRIES, entries as f64);
 }
 
 pub(crate) fn claim_refused(cause: &'static str) {

@@ -274,8 +274,9 @@ impl SharedDenyList {
                 .await;
             match listed {
                 Ok(Ok(entries)) => {
+                    let count = entries.len();
                     this.land(began, entries);
-                    crate::metrics::deny_list_read(began);
+                    crate::metrics::deny_list_read(began, count);
                 }
                 Ok(Err(error)) => this.failed(error),
                 Err(_) => this.failed(Error::new(ErrorKind::Panicked, "the shared store panicked")),

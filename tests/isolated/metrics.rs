@@ -10,7 +10,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
     BackendError, ErrorKind, Login, TokenVendor, TokenVerifier, UserCredentials,
     local::LocalFault,
-    server::{GuestClaim, RequestLimit, VendRequest},
+    server::{GuestClaim, MemorySharedStore, RequestLimit, VendRequest},
 };
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -40,7 +40,7 @@ const LIMIT: &[&str] = &[
     "rate_limit",
 ];
 const REFUSALS: &[&str] = &["operations_total", "guest_claims_refused_total", "denied_users"];
-const DENY_LIST: &[&str] = &["deny_list_read_timestamp_seconds"];
+const DENY_LIST: &[&str] = &["deny_list_entries", "deny_list_read_timestamp_seconds"];
 const VERIFIER: &[&str] = &[
     "verifications_total",
     "key_fetches_total",
@@ -111,7 +111,7 @@ impl Recorded {
             match value {
                 DebugValue::Counter(count) => *before += count as f64,
                 // Set, not changed: nothing new if it is 0.
-                DebugValue::Gauge(value) if name.contains("timestamp") => {
+                DebugValue::Gauge(value) if name.contains("timestamp") || name.starts_with("deny_list_") => {
                     *before = before.max(value.into_inner());
                 }
                 DebugValue::Gauge(change) => *before += change.into_inner(),
@@ -235,6 +235,26 @@ async fn vends_are_counted_by_where_the_token_came_from_and_what_came_of_it() {
     recorded.names(VENDS);
     drop(vendor);
     recorded.has(&[("token_cache_entries{}", 0.0)]);
+}
+
+#[tokio::test]
+async fn the_shared_deny_list_tells_when_it_was_read_and_how_long_it_is() {
+    let recorded = Recorded::start();
+    let stage = Stage::start().await;
+    let store = MemorySharedStore::new();
+    let instance = || stage.vendor_builder().shared(store.clone()).build().unwrap();
+    let (one, other) = (instance(), instance());
+    one.vend(&user("alice")).await.unwrap();
+    recorded.has(&[("deny_list_entries{}", 0.0)]);
+    let read = || recorded.get("deny_list_read_timestamp_seconds{}");
+    let first = read();
+    other.deny(&user("mallory")).await.unwrap();
+    stage.clock.advance(Duration::from_secs(11));
+    // Beside the vend: the list that there is still serves.
+    one.vend(&user("bob")).await.unwrap();
+    until("the list is read", || read() > first).await;
+    recorded.has(&[("deny_list_entries{}", 1.0)]);
+    recorded.names(DENY_LIST);
 }
 
 #[tokio::test]
