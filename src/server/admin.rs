@@ -83,7 +83,7 @@ impl IdentityAdminBuilder {
     ///
     /// As [`TokenVendorBuilder::build`](crate::server::TokenVendorBuilder::build).
     pub fn build(self) -> Result<IdentityAdmin, Error> {
-        let service = self.setup.service()?;
+        let service = self.setup.service(None)?;
         let app = self.setup.app()?;
         let clock = Clock::new(time_source(Some(app)));
         let sleep = sleep_impl(Some(app))?;

@@ -20,6 +20,7 @@ use super::vending::{TokenVendor, VendorInner};
 use crate::clock::{Clock, Timer};
 use crate::error::Error;
 use crate::metrics;
+use crate::service::signed::AttemptWatch;
 use crate::service::{IdentityService, sleep_impl, time_source};
 use crate::token::TokenDuration;
 
@@ -163,7 +164,8 @@ impl TokenVendorBuilder {
     /// SdkConfig, one without credentials, without an HTTP client or a way to wait, a deny list that would serve for less time than
     /// lies between two polls.
     pub fn build(self) -> Result<TokenVendor, Error> {
-        let service = self.setup.service()?;
+        let watch = self.limit.clone().map(|limit| Arc::new(limit) as Arc<dyn AttemptWatch>);
+        let service = self.setup.service(watch)?;
         let app = self.setup.app()?;
         let clock = Clock::new(time_source(Some(app)));
         let exchange = IdentityService::new(self.setup.pool()?, &self.setup.settings, Some(app))?;

@@ -1,11 +1,13 @@
 //! What a vendor and an administration are built from.
 
+use std::sync::Arc;
+
 use aws_types::SdkConfig;
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, IdentityPoolId, IntoId};
 use crate::service::ServiceSettings;
-use crate::service::signed::SignedService;
+use crate::service::signed::{AttemptWatch, SignedService};
 
 /// Pool, provider name and how to reach the service; what is wrong with any of them is told by `build`.
 #[derive(Debug)]
@@ -37,8 +39,10 @@ impl ServiceSetup {
         })
     }
 
-    pub(super) fn service(&self) -> Result<SignedService, Error> {
-        SignedService::new(self.pool.clone()?, self.provider.clone()?, &self.settings, self.app()?)
+    /// `watch` is told what the SDK does with requests for tokens on its own.
+    pub(super) fn service(&self, watch: Option<Arc<dyn AttemptWatch>>) -> Result<SignedService, Error> {
+        let (pool, provider) = (self.pool.clone()?, self.provider.clone()?);
+        SignedService::new(pool, provider, &self.settings, self.app()?, watch)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoo
 use crate::logins::Logins;
 use crate::metrics::{self, By, Since};
 use crate::service::refusal::{Refused, Remedy};
-use crate::service::signed::{AttemptWatch, SignedService, TokenFor};
+use crate::service::signed::{SignedService, TokenFor};
 use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
 
 /// What has to be left of a token's life for it to be vended while AWS says no.
@@ -495,11 +495,7 @@ impl VendorInner {
             tags: ask.options.tags.pairs(),
             duration: ask.options.duration,
         };
-        let watch = self
-            .limit
-            .as_ref()
-            .map(|limit| Arc::new(limit.clone()) as Arc<dyn AttemptWatch>);
-        let answer = self.service.developer_token(request, watch).await;
+        let answer = self.service.developer_token(request).await;
         let landed = match &answer {
             // It may have arrived all the same, or may still.
             Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Transport) => admission.lost(),

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::retries::RequestAttempts;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::Response;
@@ -40,6 +41,9 @@ pub(crate) const PAGE: usize = 60;
 /// Credentials that AWS refused are dropped no more often than this.
 const DROP_EVERY: Duration = Duration::from_secs(30);
 
+/// The operation whose attempts are counted: its quota is the one that is short.
+const TOKEN_OPERATION: &str = "GetOpenIdTokenForDeveloperIdentity";
+
 /// The codes by which AWS throttles.
 const THROTTLED: [&str; 4] = [
     "TooManyRequestsException",
@@ -52,6 +56,7 @@ const THROTTLED: [&str; 4] = [
 #[derive(Debug, Clone)]
 pub(crate) struct SignedService {
     client: Arc<ArcSwap<Client>>,
+    watch: Option<Arc<dyn AttemptWatch>>,
     /// When credentials that AWS refused were dropped last.
     dropped: Arc<Mutex<Option<Now>>>,
     clock: Clock,
@@ -114,6 +119,7 @@ impl SignedService {
         provider: DeveloperProviderName,
         settings: &ServiceSettings,
         app: &SdkConfig,
+        watch: Option<Arc<dyn AttemptWatch>>,
     ) -> Result<Self, Error> {
         let credentials = app.credentials_provider().ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "the SdkConfig has no credentials provider").with_hint(
@@ -122,13 +128,15 @@ impl SignedService {
         })?;
         let mut config = settings
             .client_config(&pool, Some(app))?
-            .credentials_provider(credentials);
+            .credentials_provider(credentials)
+            .interceptor(CountAttempts(watch.clone()));
         match app.identity_cache() {
             Some(cache) => config.set_identity_cache(cache),
             None => config.set_identity_cache(IdentityCache::lazy().build()),
         };
         Ok(Self {
             client: Arc::new(ArcSwap::from_pointee(Client::from_conf(config.build()))),
+            watch,
             dropped: Arc::default(),
             clock: Clock::new(time_source(Some(app))),
             pool,
@@ -168,13 +176,9 @@ impl SignedService {
     }
 
     /// `GetOpenIdTokenForDeveloperIdentity`. A request whose credentials were refused is made once more with new ones.
-    pub(crate) async fn developer_token(
-        &self,
-        ask: TokenFor<'_>,
-        watch: Option<Arc<dyn AttemptWatch>>,
-    ) -> Result<DeveloperToken, Error> {
+    pub(crate) async fn developer_token(&self, ask: TokenFor<'_>) -> Result<DeveloperToken, Error> {
         let used = self.client.load_full();
-        let first = self.ask_for_token(&used, ask, watch.clone()).await;
+        let first = self.ask_for_token(&used, ask).await;
         if !first.as_ref().is_err_and(are_credentials_refused) {
             return first;
         }
@@ -183,19 +187,14 @@ impl SignedService {
         if Arc::ptr_eq(&used, &current) {
             return first;
         }
-        if let Some(watch) = &watch {
+        if let Some(watch) = &self.watch {
             watch.repeated();
         }
-        self.ask_for_token(&current, ask, watch).await
+        self.ask_for_token(&current, ask).await
     }
 
-    async fn ask_for_token(
-        &self,
-        client: &Client,
-        ask: TokenFor<'_>,
-        watch: Option<Arc<dyn AttemptWatch>>,
-    ) -> Result<DeveloperToken, Error> {
-        const OPERATION: &str = "GetOpenIdTokenForDeveloperIdentity";
+    async fn ask_for_token(&self, client: &Client, ask: TokenFor<'_>) -> Result<DeveloperToken, Error> {
+        const OPERATION: &str = TOKEN_OPERATION;
         let external = || ask.external.into_iter().flat_map(Logins::iter);
         let mut request = client
             .get_open_id_token_for_developer_identity()
@@ -212,7 +211,6 @@ impl SignedService {
         }
         let facts = || Facts::new(external(), ask.identity_id, self.time_source.now());
         // An operation's future has 25 KB: boxed once here, it does not swell what awaits it.
-        let request = request.customize().interceptor(CountAttempts(watch));
         let output = Box::pin(request.send())
             .await
             .map_err(|error| self.refused(OPERATION, &error, facts()))?;
@@ -497,7 +495,7 @@ fn are_credentials_refused(error: &Error) -> bool {
 }
 
 /// Is told what the SDK does with a request on its own: a limit of requests has to count it.
-pub(crate) trait AttemptWatch: Send + Sync {
+pub(crate) trait AttemptWatch: fmt::Debug + Send + Sync {
     /// The request is sent once more.
     fn repeated(&self);
 
@@ -505,7 +503,14 @@ pub(crate) trait AttemptWatch: Send + Sync {
     fn throttled(&self);
 }
 
+/// Of all operations of the client it looks at those for tokens.
 struct CountAttempts(Option<Arc<dyn AttemptWatch>>);
+
+fn asks_for_token(config: &ConfigBag) -> bool {
+    config
+        .load::<Metadata>()
+        .is_some_and(|operation| operation.name() == TOKEN_OPERATION)
+}
 
 #[dyn_dispatch_hint]
 impl Intercept for CountAttempts {
@@ -520,7 +525,7 @@ impl Intercept for CountAttempts {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let attempts = config.load::<RequestAttempts>().map_or(1, RequestAttempts::attempts);
-        if let Some(watch) = self.0.as_ref().filter(|_| attempts > 1) {
+        if let Some(watch) = self.0.as_ref().filter(|_| attempts > 1 && asks_for_token(config)) {
             watch.repeated();
         }
         Ok(())
@@ -530,8 +535,11 @@ impl Intercept for CountAttempts {
         &self,
         context: &FinalizerInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        if !asks_for_token(config) {
+            return Ok(());
+        }
         let outcome = match context.output_or_error() {
             Some(Ok(_)) => "ok",
             Some(Err(error)) => match error.as_operation_error() {
