@@ -133,7 +133,12 @@ impl List {
 
     /// The entries of a user.
     pub(super) fn of_user<'a>(&'a self, user: &DeveloperUserId, store: &SharedState) -> Vec<&'a DenyEntry> {
-        let Some(similar) = self.entries.get(&fingerprint(user)) else {
+        let similar = if self.entries.is_empty() {
+            None
+        } else {
+            self.entries.get(&fingerprint(user))
+        };
+        let Some(similar) = similar else {
             return Vec::new();
         };
         let hashes = [EntryKind::Denied, EntryKind::Held].map(|kind| store.hash_of(kind, user.as_str()));

@@ -92,8 +92,7 @@ impl SharedDenyList {
     }
 
     /// Whether the user may be served, by what is known at this moment. Nobody may if that is too long ago.
-    pub(super) fn check(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        let now = self.clock.now();
+    pub(super) fn check(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
         if self.updates.interval.is_none() {
             let reads = lock(&self.reads);
             let read = reads.get(user).filter(|read| !read.serves.is_over(now));
@@ -121,22 +120,26 @@ impl SharedDenyList {
             .map_or(Ok(()), |list| refusal(list.of_user(user, &self.store)))
     }
 
-    /// Brings what is known of `user` up to date. With `anew` it is for a vend that the cache does not answer.
-    pub(super) async fn update(self: &Arc<Self>, user: &DeveloperUserId, anew: bool) {
-        let now = self.clock.now();
-        if self.updates.interval.is_none() {
-            // Whoever is refused may have been allowed since.
-            let serves = |read: &Read| !read.serves.is_over(now) && refusal(read.found.iter().flatten()).is_ok();
-            let serves = lock(&self.reads).get(user).is_some_and(serves);
-            if anew || !serves {
-                self.read(user).await;
-            }
-            return;
+    /// Whether what is known of `user` should be brought up to date.
+    pub(super) fn is_due(&self, user: &DeveloperUserId, now: Now) -> bool {
+        if self.updates.interval.is_some() {
+            return self.list.load().as_ref().is_none_or(|list| list.due.is_over(now));
         }
-        let is_due = self.list.load().as_ref().is_none_or(|list| list.due.is_over(now));
-        if is_due {
-            self.keep_polling();
-            self.poll(false).await;
+        // Whoever is refused may have been allowed since.
+        let serves = |read: &Read| !read.serves.is_over(now) && refusal(read.found.iter().flatten()).is_ok();
+        !lock(&self.reads).get(user).is_some_and(serves)
+    }
+
+    /// Brings what is known of `user` up to date, if that is due. With `anew` it is for a vend that the cache does not answer.
+    pub(super) async fn update(self: &Arc<Self>, user: &DeveloperUserId, anew: bool) {
+        let reads_each = self.updates.interval.is_none();
+        if reads_each && anew || self.is_due(user, self.clock.now()) {
+            if reads_each {
+                self.read(user).await;
+            } else {
+                self.keep_polling();
+                self.poll(false).await;
+            }
         }
     }
 

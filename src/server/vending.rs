@@ -316,12 +316,17 @@ impl VendorInner {
     async fn vend(self: &Arc<Self>, vend: Vend<'_>) -> Result<VendedToken, Error> {
         let Vend { user, options, .. } = vend;
         let audit = Audit::of(vend.operation).user(user).options(options);
-        if self.deny_list.shared().is_some() {
-            self.hear(user, false).await;
+        // A hit reads the clock once.
+        let mut now = self.clock.now();
+        if let Some(shared) = self.deny_list.shared()
+            && shared.is_due(user, now)
+        {
+            shared.update(user, false).await;
+            now = self.clock.now();
         }
-        let kept = match self.admit(user) {
+        let kept = match self.admit_at(user, now) {
             Ok(()) if vend.fresh || self.cache.is_off() => None,
-            Ok(()) => self.cache.get(user, options, self.clock.now()),
+            Ok(()) => self.cache.get(user, options, now),
             Err(error) => {
                 audit.failed(&error);
                 return Err(error);
@@ -566,7 +571,11 @@ impl VendorInner {
     }
 
     pub(super) fn admit(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        self.deny_list.check(user)?;
+        self.admit_at(user, self.clock.now())
+    }
+
+    fn admit_at(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
+        self.deny_list.check(user, now)?;
         if self.personal_user_ids {
             Ok(())
         } else {
