@@ -234,7 +234,8 @@ class Fleet:
             time.sleep(0.05)
 
     def forget(self, number: int) -> None:
-        """Its sessions go on until it is complete."""
+        """The app lets the user in for a while yet, from sessions at instances that have not heard; not until it is complete, as whoever
+        comes afterwards is somebody new."""
         done = threading.Event()
 
         def goes_on() -> None:
@@ -248,8 +249,8 @@ class Fleet:
         with ThreadPoolExecutor() as pool:
             going_on = [pool.submit(goes_on) for _ in range(2)]
             time.sleep(random.uniform(1, 4))
+            threading.Timer(STALENESS, done.set).start()
             self.until_done("forget", number)
-            done.set()
             for one in going_on:
                 one.result()
 
