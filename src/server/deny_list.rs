@@ -82,19 +82,19 @@ impl DenyList {
 
     /// Whether the user may be served at this moment.
     pub(super) fn check(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
-        self.check_here(user, now)?;
+        self.check_here(user, || now)?;
         self.shared.as_ref().map_or(Ok(()), |shared| shared.check(user, now))
     }
 
     /// Whether the user is known to be refused at this moment: an old list says it, too, and refuses nobody else.
     pub(super) fn check_known(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        self.check_here(user, self.clock.now())?;
+        self.check_here(user, || self.clock.now())?;
         self.shared.as_ref().map_or(Ok(()), |shared| shared.check_known(user))
     }
 
-    fn check_here(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
+    fn check_here(&self, user: &DeveloperUserId, now: impl FnOnce() -> Now) -> Result<(), Error> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.get(user).map_or(Ok(()), |state| state.check(now))
+        users.get(user).map_or(Ok(()), |state| state.check(now()))
     }
 
     fn check_shared(&self, user: &DeveloperUserId) -> Result<(), Error> {
@@ -349,7 +349,10 @@ mod tests {
         let list = list();
         let before = list.admit(&user()).unwrap();
         let hold = list.hold(&user());
-        assert_eq!(list.check(&user(), list.clock.now()).unwrap_err().kind(), ErrorKind::Denied);
+        assert_eq!(
+            list.check(&user(), list.clock.now()).unwrap_err().kind(),
+            ErrorKind::Denied
+        );
         assert!(list.admit(&user()).is_err() && before.send().is_err());
         drop(hold);
         assert!(list.check(&user(), list.clock.now()).is_ok());
