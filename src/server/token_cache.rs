@@ -208,51 +208,41 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
         now: Now,
         start: impl FnOnce(FlightId) -> BoxFuture<'static, Result<V, Error>>,
     ) -> Lookup<V> {
-        self.change(|state| self.join_in(state, user, options, fresh, now, start))
-    }
-
-    fn join_in(
-        &self,
-        state: &mut State<V>,
-        user: &DeveloperUserId,
-        options: &TokenOptions,
-        fresh: bool,
-        now: Now,
-        start: impl FnOnce(FlightId) -> BoxFuture<'static, Result<V, Error>>,
-    ) -> Lookup<V> {
-        state.counter += 1;
-        let counter = state.counter;
-        if let Some(slot) = state.users.get_mut(user).and_then(|slots| slots.find_mut(options)) {
-            slot.used = counter;
-            if let Some(cached) = slot
-                .value
-                .as_ref()
-                .filter(|cached| !fresh && !cached.kept.serves.is_over(now))
-            {
-                return Lookup::Value(cached.value.clone());
+        self.change(|state| {
+            state.counter += 1;
+            let counter = state.counter;
+            if let Some(slot) = state.users.get_mut(user).and_then(|slots| slots.find_mut(options)) {
+                slot.used = counter;
+                if let Some(cached) = slot
+                    .value
+                    .as_ref()
+                    .filter(|cached| !fresh && !cached.kept.serves.is_over(now))
+                {
+                    return Lookup::Value(cached.value.clone());
+                }
+                if let Some(flight) = slot.flight.as_ref().and_then(WeakShared::upgrade) {
+                    return Lookup::Joined(flight);
+                }
+                let flight = start(slot.id).shared();
+                slot.flight = flight.downgrade();
+                return Lookup::Started(flight);
             }
-            if let Some(flight) = slot.flight.as_ref().and_then(WeakShared::upgrade) {
-                return Lookup::Joined(flight);
+            if state.slots >= self.capacity {
+                state.make_room(self.capacity, now);
             }
-            let flight = start(slot.id).shared();
-            slot.flight = flight.downgrade();
-            return Lookup::Started(flight);
-        }
-        if state.slots >= self.capacity {
-            state.make_room(self.capacity, now);
-        }
-        let id = FlightId(counter);
-        let flight = start(id).shared();
-        let slot = Slot {
-            options: options.clone(),
-            id,
-            used: counter,
-            value: None,
-            flight: flight.downgrade(),
-        };
-        state.users.entry(user.clone()).or_default().push(slot);
-        state.slots += 1;
-        Lookup::Started(flight)
+            let id = FlightId(counter);
+            let flight = start(id).shared();
+            let slot = Slot {
+                options: options.clone(),
+                id,
+                used: counter,
+                value: None,
+                flight: flight.downgrade(),
+            };
+            state.users.entry(user.clone()).or_default().push(slot);
+            state.slots += 1;
+            Lookup::Started(flight)
+        })
     }
 
     /// What a flight brought. Nothing is kept if the user was evicted meanwhile.
@@ -304,9 +294,10 @@ impl<V: Clone + Send + Sync + 'static> TokenCache<V> {
 
     /// As [`evict`](Self::evict), for all users that `is` names.
     pub(super) fn evict_where(&self, is: impl Fn(&DeveloperUserId) -> bool) {
-        let mut state = self.lock();
-        state.users.retain(|user, _| !is(user));
-        state.slots = state.users.values().map(Slots::len).sum();
+        self.change(|state| {
+            state.users.retain(|user, _| !is(user));
+            state.slots = state.users.values().map(Slots::len).sum();
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State<V>> {

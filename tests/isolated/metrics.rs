@@ -245,15 +245,17 @@ async fn the_shared_deny_list_tells_when_it_was_read_and_how_long_it_is() {
     let instance = || stage.vendor_builder().shared(store.clone()).build().unwrap();
     let (one, other) = (instance(), instance());
     one.vend(&user("alice")).await.unwrap();
-    recorded.has(&[("deny_list_entries{}", 0.0)]);
+    one.vend(&user("mallory")).await.unwrap();
+    recorded.has(&[("deny_list_entries{}", 0.0), ("token_cache_entries{}", 2.0)]);
     let read = || recorded.get("deny_list_read_timestamp_seconds{}");
     let first = read();
     other.deny(&user("mallory")).await.unwrap();
-    stage.clock.advance(Duration::from_secs(11));
-    // Beside the vend: the list that there is still serves.
+    // Half an interval late: whoever vends has the list read, beside the vend, as the one that there is still serves.
+    stage.clock.advance(Duration::from_secs(16));
     one.vend(&user("bob")).await.unwrap();
     until("the list is read", || read() > first).await;
-    recorded.has(&[("deny_list_entries{}", 1.0)]);
+    // Bob's came, and Mallory's is gone.
+    recorded.has(&[("deny_list_entries{}", 1.0), ("token_cache_entries{}", 2.0)]);
     recorded.names(DENY_LIST);
 }
 
