@@ -3,6 +3,7 @@
 //! Nothing else in the crate names a metric. Without the feature all of this is empty functions, and no clock is read. With it, the
 //! app's recorder is foreign code: every call here is made under no lock of ours, and a panic in it ends here.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 #[cfg(feature = "metrics")]
 use std::{
@@ -110,7 +111,9 @@ macro_rules! observe {
 macro_rules! add {
     ($name:ident, $by:expr $(, $label:literal => $value:expr)*) => {{
         #[cfg(feature = "metrics")]
-        tell(|| metrics::gauge!($name $(, $label => $value)*).increment($by));
+        if $by != 0.0 {
+            tell(|| metrics::gauge!($name $(, $label => $value)*).increment($by));
+        }
         #[cfg(not(feature = "metrics"))]
         let _ = ($by, $($value),*);
     }};
@@ -164,10 +167,10 @@ impl Since {
 }
 
 /// The outcome of an operation, as a label. `ok`, or the kind of the error.
-pub(crate) fn outcome<T>(result: &Result<T, Error>) -> &'static str {
+pub(crate) fn outcome<T>(result: &Result<T, impl Borrow<Error>>) -> &'static str {
     match result {
         Ok(_) => "ok",
-        Err(error) => of_kind(error.kind()),
+        Err(error) => of_kind(error.borrow().kind()),
     }
 }
 
@@ -244,9 +247,7 @@ pub(crate) fn attempt(outcome: &'static str) {
 
 /// By how many there are more, and how many were dropped for others.
 pub(crate) fn cached_tokens(more: f64, evicted: u64) {
-    if more != 0.0 {
-        add!(CACHE_ENTRIES, more);
-    }
+    add!(CACHE_ENTRIES, more);
     if evicted > 0 {
         count!(CACHE_EVICTIONS, evicted);
     }
@@ -287,17 +288,13 @@ pub(crate) fn turn_refused(lane: &'static str) {
 }
 
 pub(crate) fn rate_limit(more: f64) {
-    if more != 0.0 {
-        add!(RATE_LIMIT, more);
-    }
+    add!(RATE_LIMIT, more);
 }
 
 // --- the deny list, guests, verification -----------------------------------------------------------------------------
 
 pub(crate) fn denied_users(more: f64) {
-    if more != 0.0 {
-        add!(DENIED_USERS, more);
-    }
+    add!(DENIED_USERS, more);
 }
 
 pub(crate) fn deny_list_read(now: Now, entries: usize) {
@@ -381,9 +378,7 @@ pub(crate) fn credentials_used(by: By, age: Duration) {
 }
 
 pub(crate) fn users_kept(more: f64) {
-    if more != 0.0 {
-        add!(USERS_KEPT, more);
-    }
+    add!(USERS_KEPT, more);
 }
 
 pub(crate) fn first_credentials(login: &'static str, since: Since, clock: &Clock) {

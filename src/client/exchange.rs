@@ -75,8 +75,8 @@ impl Source<Snapshot, Error> for Exchanges {
             if caches.consult.as_ref().is_some_and(|goes_on| !goes_on()) {
                 return Err(Error::ended());
             }
-            let began = *caches.first_use.get_or_init(|| Since::now(&caches.context.clock));
             let since = Since::now(&caches.context.clock);
+            let began = *caches.first_use.get_or_init(|| since);
             let first = caches.is_first();
             let (context, login) = (Arc::clone(&caches.context), caches.login.kind());
             let exchanged = caches.exchange(request).await;

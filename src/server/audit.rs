@@ -195,7 +195,9 @@ impl<'a> Audit<'a> {
     fn count(&self, source: Option<TokenSource>, outcome: &'static str) {
         const VENDS: [&str; 4] = ["vend", "vend_credentials", "vend_in_process", "refresh_ahead"];
         if source == Some(TokenSource::Cached) {
-        } else if VENDS.contains(&self.operation) {
+            return;
+        }
+        if VENDS.contains(&self.operation) {
             metrics::vend(self.operation, source.map_or("none", TokenSource::name), outcome);
         } else {
             metrics::operation(self.operation, outcome);

@@ -122,10 +122,7 @@ impl Principal for UserEntry {
             (_, Err(_)) => &counters.failures,
         };
         Counters::add(count, 1);
-        let outcome = result
-            .as_ref()
-            .map_or_else(|error| metrics::of_kind(error.kind()), |()| "ok");
-        metrics::exchange(metrics::By::Users, first, outcome);
+        metrics::exchange(metrics::By::Users, first, metrics::outcome(&result));
         match result {
             Ok(()) => tracing::debug!(target: TARGET, first, "a user's credentials were exchanged"),
             Err(error) => {
