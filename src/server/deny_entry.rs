@@ -38,16 +38,6 @@ pub(super) enum Standing {
     Forgotten,
 }
 
-impl Standing {
-    pub(super) fn check(self) -> Result<(), Error> {
-        match self {
-            Self::Denied => Err(denied()),
-            Self::Held => Err(held()),
-            Self::Forgotten => Ok(()),
-        }
-    }
-}
-
 /// An entry, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DenyEntry {
@@ -133,12 +123,11 @@ impl List {
 
     /// The entries of a user.
     pub(super) fn of_user<'a>(&'a self, user: &DeveloperUserId, store: &SharedState) -> Vec<&'a DenyEntry> {
-        let similar = if self.entries.is_empty() {
-            None
-        } else {
-            self.entries.get(&fingerprint(user))
-        };
-        let Some(similar) = similar else {
+        // Most of the time nobody is denied, and a hit comes by here.
+        if self.entries.is_empty() {
+            return Vec::new();
+        }
+        let Some(similar) = self.entries.get(&fingerprint(user)) else {
             return Vec::new();
         };
         let hashes = [EntryKind::Denied, EntryKind::Held].map(|kind| store.hash_of(kind, user.as_str()));
@@ -153,7 +142,8 @@ pub(super) fn refusal<'a>(entries: impl IntoIterator<Item = &'a DenyEntry>) -> R
     for entry in entries {
         match entry.standing {
             Standing::Denied => return Err(denied()),
-            other => result = result.and(other.check()),
+            Standing::Held => result = Err(held()),
+            Standing::Forgotten => {}
         }
     }
     result

@@ -83,7 +83,7 @@ impl DenyList {
     /// Whether the user may be served at this moment.
     pub(super) fn check(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
         self.check_here(user, || now)?;
-        self.shared.as_ref().map_or(Ok(()), |shared| shared.check(user, now))
+        self.check_shared(user, || now)
     }
 
     /// Whether the user is known to be refused at this moment: an old list says it, too, and refuses nobody else.
@@ -97,9 +97,9 @@ impl DenyList {
         users.get(user).map_or(Ok(()), |state| state.check(now()))
     }
 
-    fn check_shared(&self, user: &DeveloperUserId) -> Result<(), Error> {
+    fn check_shared(&self, user: &DeveloperUserId, now: impl FnOnce() -> Now) -> Result<(), Error> {
         let shared = self.shared.as_ref();
-        shared.map_or(Ok(()), |shared| shared.check(user, self.clock.now()))
+        shared.map_or(Ok(()), |shared| shared.check(user, now()))
     }
 
     /// What the store says, if there is one that instances share.
@@ -109,7 +109,7 @@ impl DenyList {
 
     /// Begins something for a user: [`Admission`] says later whether it may still land.
     pub(super) fn admit(self: &Arc<Self>, user: &DeveloperUserId) -> Result<Admission, Error> {
-        self.check_shared(user)?;
+        self.check_shared(user, || self.clock.now())?;
         let generation = self.change(user, |state, now| {
             state.check(now)?;
             state.begun += 1;
@@ -205,8 +205,8 @@ pub(super) struct Admission {
 impl Admission {
     /// Whether the user may still be served.
     pub(super) fn check(&self) -> Result<(), Error> {
-        self.list.check_shared(&self.user)?;
         let now = self.list.clock.now();
+        self.list.check_shared(&self.user, || now)?;
         let users = self.list.users.read().unwrap_or_else(PoisonError::into_inner);
         // While an admission is out, its user has an entry.
         users
@@ -225,7 +225,7 @@ impl Admission {
 
     /// As [`check`](Self::check), at the last moment before a request that changes something: from here on a hold waits for it.
     pub(super) fn send(&self) -> Result<(), Error> {
-        self.list.check_shared(&self.user)?;
+        self.check_shared()?;
         self.list.change(&self.user, |state, now| {
             self.check_state(state, now)?;
             if !std::mem::replace(&mut *self.sent(), true) {
@@ -244,7 +244,7 @@ impl Admission {
             self.check_state(state, now)
         });
         self.list.changed.notify_waiters();
-        result.and_then(|()| self.list.check_shared(&self.user))
+        result.and_then(|()| self.check_shared())
     }
 
     /// No answer has come, and the request may have arrived or may still: a hold waits for as long as it can be on its way.
@@ -257,7 +257,11 @@ impl Admission {
             self.check_state(state, now)
         });
         self.list.changed.notify_waiters();
-        result.and_then(|()| self.list.check_shared(&self.user))
+        result.and_then(|()| self.check_shared())
+    }
+
+    fn check_shared(&self) -> Result<(), Error> {
+        self.list.check_shared(&self.user, || self.list.clock.now())
     }
 
     fn sent(&self) -> std::sync::MutexGuard<'_, bool> {

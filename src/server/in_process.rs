@@ -48,20 +48,15 @@ impl TokenVendor {
         };
         let audit = Audit::of("vend_in_process").user(vend.user).options(&options).begin();
         let asked = async {
-            inner.hear(vend.user, true).await;
-            inner.admit(vend.user)?;
-            let admission = inner.deny_list.admit(vend.user)?;
+            let admission = inner.begin(vend.user).await?;
             // After the admission: whoever ends the session has held or denied the user before, so that one of the two is seen.
             if vend.ended.load(Ordering::SeqCst) {
                 return Err(deny_entry::held());
             }
             let ask = Ask {
-                user: vend.user,
-                options: &options,
-                identity_id: None,
-                external: None,
                 lane: Lane::Background,
                 patience: vend.patience,
+                ..inner.interactive(vend.user, &options)
             };
             let turn = inner.turn(ask.lane, ask.patience);
             let turn = match select(pin!(closed), pin!(turn)).await {

@@ -4,7 +4,6 @@ use super::audit::Audit;
 use super::claim_refusal::{ClaimRefusal, refused};
 use super::deny_list::UserHold;
 use super::guest_link::{GuestClaim, GuestClaims, GuestTicket};
-use super::rate_limit::Lane;
 use super::request::{VendRequest, VendedToken};
 use super::token_cache::TokenOptions;
 use super::vending::{Ask, TokenVendor, VendorInner};
@@ -285,10 +284,8 @@ impl VendorInner {
         options: &TokenOptions,
         claim: &GuestClaim,
     ) -> Result<VendedToken, Error> {
-        self.hear(user, true).await;
-        self.admit(user)?;
+        let admission = self.begin(user).await?;
         let claims = self.guest_claims()?;
-        let admission = self.deny_list.admit(user)?;
         let now = self.clock.now().system_time();
         let checked = claims.check(self.service.pool(), claim, now)?;
         self.check_user_limit(user)?;
@@ -311,12 +308,8 @@ impl VendorInner {
             None
         };
         let ask = Ask {
-            user,
-            options,
             identity_id,
-            external: None,
-            lane: Lane::Interactive,
-            patience: self.max_wait,
+            ..self.interactive(user, options)
         };
         let linked = self.ask(&admission, ask).await;
         self.cache.evict(user);
@@ -329,8 +322,7 @@ impl VendorInner {
         options: &TokenOptions,
         logins: &Logins,
     ) -> Result<VendedToken, Error> {
-        self.hear(user, true).await;
-        self.admit(user)?;
+        let admission = self.begin(user).await?;
         let refused = |message: &str| Err(Error::new(ErrorKind::Configuration, message));
         if logins.is_empty() {
             return refused("no login to link");
@@ -343,15 +335,10 @@ impl VendorInner {
         if logins.providers().any(|name| name == self.service.provider().as_str()) {
             return refused("an external login cannot have the name of the developer provider");
         }
-        let admission = self.deny_list.admit(user)?;
         self.check_user_limit(user)?;
         let ask = Ask {
-            user,
-            options,
-            identity_id: None,
             external: Some(logins),
-            lane: Lane::Interactive,
-            patience: self.max_wait,
+            ..self.interactive(user, options)
         };
         let linked = self.ask(&admission, ask).await;
         self.cache.evict(user);

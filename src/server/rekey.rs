@@ -188,15 +188,11 @@ impl TokenVendor {
         let inner = &self.inner;
         let audit = Audit::of("vend").user(user).options(&inner.defaults).begin();
         let asked = async {
-            inner.hear(user, true).await;
-            let admission = inner.deny_list.admit(user)?;
+            let admission = inner.begin(user).await?;
             let ask = Ask {
-                user,
-                options: &inner.defaults,
-                identity_id: None,
-                external: None,
                 lane: Lane::Background,
                 patience: PATIENCE,
+                ..inner.interactive(user, &inner.defaults)
             };
             inner.ask(&admission, ask).await
         };

@@ -63,6 +63,12 @@ struct Read {
     found: [Option<DenyEntry>; 2],
 }
 
+impl Read {
+    fn refusal(&self) -> Result<(), Error> {
+        refusal(self.found.iter().flatten())
+    }
+}
+
 #[derive(Default)]
 struct Poll {
     flight: Option<WeakShared<BoxFuture<'static, ()>>>,
@@ -96,7 +102,7 @@ impl SharedDenyList {
         if self.updates.interval.is_none() {
             let reads = lock(&self.reads);
             let read = reads.get(user).filter(|read| !read.serves.is_over(now));
-            let standing = read.map(|read| refusal(read.found.iter().flatten()));
+            let standing = read.map(Read::refusal);
             drop(reads);
             return standing.unwrap_or_else(|| Err(self.stale()));
         }
@@ -111,9 +117,7 @@ impl SharedDenyList {
     pub(super) fn check_known(&self, user: &DeveloperUserId) -> Result<(), Error> {
         if self.updates.interval.is_none() {
             let reads = lock(&self.reads);
-            return reads
-                .get(user)
-                .map_or(Ok(()), |read| refusal(read.found.iter().flatten()));
+            return reads.get(user).map_or(Ok(()), Read::refusal);
         }
         let list = self.list.load();
         list.as_ref()
@@ -126,7 +130,7 @@ impl SharedDenyList {
             return self.list.load().as_ref().is_none_or(|list| list.due.is_over(now));
         }
         // Whoever is refused may have been allowed since.
-        let serves = |read: &Read| !read.serves.is_over(now) && refusal(read.found.iter().flatten()).is_ok();
+        let serves = |read: &Read| !read.serves.is_over(now) && read.refusal().is_ok();
         !lock(&self.reads).get(user).is_some_and(serves)
     }
 

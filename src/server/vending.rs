@@ -324,7 +324,7 @@ impl VendorInner {
             shared.update(user, false).await;
             now = self.clock.now();
         }
-        let kept = match self.admit_at(user, now) {
+        let kept = match self.check(user, now) {
             Ok(()) if vend.fresh || self.cache.is_off() => None,
             Ok(()) => self.cache.get(user, options, now),
             Err(error) => {
@@ -385,10 +385,7 @@ impl VendorInner {
             vended => (source, vended),
         };
         // Whoever was denied or forgotten meanwhile gets nothing.
-        match admission.check() {
-            Ok(()) => (source, vended),
-            Err(error) => (source, Err(error)),
-        }
+        (source, admission.check().and(vended))
     }
 
     /// Asks for a token that will soon be needed, with nobody waiting for it: if there is a runtime to do it on.
@@ -461,7 +458,8 @@ impl VendorInner {
         result
     }
 
-    fn interactive<'a>(&self, user: &'a DeveloperUserId, options: &'a TokenOptions) -> Ask<'a> {
+    /// What is asked by somebody who waits for it.
+    pub(super) fn interactive<'a>(&self, user: &'a DeveloperUserId, options: &'a TokenOptions) -> Ask<'a> {
         Ask {
             user,
             options,
@@ -570,12 +568,21 @@ impl VendorInner {
         }
     }
 
-    pub(super) fn admit(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        self.admit_at(user, self.clock.now())
+    /// Begins something for a user that the cache does not answer, by what the instances agree on at this moment.
+    pub(super) async fn begin(&self, user: &DeveloperUserId) -> Result<Admission, Error> {
+        self.hear(user, true).await;
+        let admission = self.deny_list.admit(user)?;
+        self.check_id(user)?;
+        Ok(admission)
     }
 
-    fn admit_at(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
+    /// Whether the user may be served from the cache.
+    fn check(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
         self.deny_list.check(user, now)?;
+        self.check_id(user)
+    }
+
+    fn check_id(&self, user: &DeveloperUserId) -> Result<(), Error> {
         if self.personal_user_ids {
             Ok(())
         } else {
