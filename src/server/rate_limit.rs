@@ -523,6 +523,4 @@ fn at_its_limit(retry_after: Duration) -> Error {
 }
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;

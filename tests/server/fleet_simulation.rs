@@ -89,6 +89,10 @@ impl Simulation {
         &self.instances[usize::try_from(number).unwrap()]
     }
 
+    fn guest(&self) -> IdentityId {
+        IdentityId::new(self.fleet.network.cognito.lock().unwrap().make()).unwrap()
+    }
+
     async fn pause(&self, most: u64) {
         tokio::time::sleep(Duration::from_millis(1 + self.below(most * 1_000))).await;
     }
@@ -281,12 +285,6 @@ async fn life(seed: u64) -> String {
     let life = this.life.lock().unwrap();
     let trace = this.fleet.network.cognito.lock().unwrap().identities();
     format!("{} {} {:?} {trace:?}", life.vends, life.vended, life.linked)
-}
-
-impl Simulation {
-    fn guest(&self) -> IdentityId {
-        IdentityId::new(self.fleet.network.cognito.lock().unwrap().make()).unwrap()
-    }
 }
 
 fn run(seed: u64) -> String {

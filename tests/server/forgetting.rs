@@ -245,12 +245,13 @@ async fn a_token_is_asked_for_anew_in_the_background_from_half_of_its_life_on() 
     stage.clock.advance(Duration::from_secs(1));
     let kept = vendor.vend(&user("alice")).await.unwrap();
     assert_eq!(kept.request_id(), first.request_id(), "nobody waits");
-    let mut ahead = None;
-    while ahead.is_none() {
-        tokio::task::yield_now().await;
-        let vended = vendor.vend(&user("alice")).await.unwrap();
-        ahead = (vended.request_id() != first.request_id()).then_some(vended);
-    }
+    let is_ahead = || {
+        let vended = futures_util::FutureExt::now_or_never(vendor.vend(&user("alice")))
+            .expect("nobody waits")
+            .unwrap();
+        vended.request_id() != first.request_id()
+    };
+    until("the token that was asked for ahead is there", is_ahead).await;
     assert_eq!(stage.calls("GetOpenIdTokenForDeveloperIdentity"), 2);
 }
 

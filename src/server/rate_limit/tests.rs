@@ -1,3 +1,5 @@
+mod simulation;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -15,11 +17,11 @@ impl TimeSource for TokioTime {
     }
 }
 
-pub(super) fn n(n: u32) -> NonZeroU32 {
+fn n(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap()
 }
 
-pub(super) fn attached(limit: RequestLimit) -> RequestLimit {
+fn attached(limit: RequestLimit) -> RequestLimit {
     let clock = Clock::new(SharedTimeSource::new(TokioTime(tokio::time::Instant::now())));
     limit.attach(&clock, &Timer::new(Some(SharedAsyncSleep::new(TokioSleep::new()))));
     limit

@@ -4,6 +4,7 @@ import { CognitoAWSCredentialsAndIdentityIdProvider, DefaultIdentityIdStore } fr
 import * as sdk from "@aws-sdk/client-cognito-identity";
 import { fromCognitoIdentity, fromCognitoIdentityPool } from "@aws-sdk/credential-providers";
 import AWS from "aws-sdk";
+import { memoryStorage } from "./storage.mjs";
 
 // Version 2 says on import that it is out of support; these checks know.
 AWS.util.isBrowser = () => false;
@@ -52,19 +53,12 @@ async function version2({ operation, input, place, path, role }) {
 
 /** Amplify makes the logins map of the ID token: its key is the token's issuer. */
 async function amplify({ input, place }) {
-  const stored = new Map();
-  const storage = {
-    getItem: async (key) => stored.get(key) ?? null,
-    setItem: async (key, value) => void stored.set(key, value),
-    removeItem: async (key) => void stored.delete(key),
-    clear: async () => stored.clear(),
-  };
   const config = {
     identityPoolId: input.IdentityPoolId ?? place.pool_id,
     identityPoolEndpoint: place.endpoint,
     allowGuestAccess: true,
   };
-  const store = new DefaultIdentityIdStore(storage);
+  const store = new DefaultIdentityIdStore(memoryStorage());
   store.setAuthConfig({ Cognito: config });
   if (input.IdentityId) await store.storeIdentityId({ id: input.IdentityId, type: "guest" });
   const [token] = Object.values(input.Logins ?? {});

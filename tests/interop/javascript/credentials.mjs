@@ -7,6 +7,7 @@ import { CognitoAWSCredentialsAndIdentityIdProvider, DefaultIdentityIdStore } fr
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import { fromCognitoIdentity, fromCognitoIdentityPool } from "@aws-sdk/credential-providers";
 import AWS from "aws-sdk";
+import { memoryStorage } from "./storage.mjs";
 
 const { place, situations } = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const { region, endpoint } = place;
@@ -37,19 +38,12 @@ async function version2(parameters) {
 
 /** The whole of Amplify: what an app's fetchAuthSession gives. */
 async function amplify(token) {
-  const stored = new Map();
-  const storage = {
-    getItem: async (key) => stored.get(key) ?? null,
-    setItem: async (key, value) => void stored.set(key, value),
-    removeItem: async (key) => void stored.delete(key),
-    clear: async () => stored.clear(),
-  };
   const idToken = token && { toString: () => token, payload: JSON.parse(Buffer.from(token.split(".")[1], "base64url")) };
   Amplify.configure(
     { Auth: { Cognito: { identityPoolId: place.pool_id, identityPoolEndpoint: endpoint, allowGuestAccess: true } } },
     {
       Auth: {
-        credentialsProvider: new CognitoAWSCredentialsAndIdentityIdProvider(new DefaultIdentityIdStore(storage)),
+        credentialsProvider: new CognitoAWSCredentialsAndIdentityIdProvider(new DefaultIdentityIdStore(memoryStorage())),
         tokenProvider: { getTokens: async () => (token ? { idToken, accessToken: idToken } : null) },
       },
     },

@@ -6,6 +6,7 @@ import { CognitoAWSCredentialsAndIdentityIdProvider, DefaultIdentityIdStore } fr
 import { STSClient } from "@aws-sdk/client-sts";
 import { fromCognitoIdentity, fromCognitoIdentityPool } from "@aws-sdk/credential-providers";
 import AWS from "aws-sdk";
+import { memoryStorage } from "../javascript/storage.mjs";
 
 const settings = JSON.parse(process.argv[2]);
 const { region, endpoint, pool_id: pool, backend } = settings;
@@ -58,15 +59,8 @@ function version2(who) {
 
 /** Amplify: it is told the tokens at each call. */
 function amplify(who) {
-  const stored = new Map();
-  const storage = {
-    getItem: async (key) => stored.get(key) ?? null,
-    setItem: async (key, value) => void stored.set(key, value),
-    removeItem: async (key) => void stored.delete(key),
-    clear: async () => stored.clear(),
-  };
   const authConfig = { Cognito: { identityPoolId: pool, identityPoolEndpoint: endpoint, allowGuestAccess: true } };
-  const store = new DefaultIdentityIdStore(storage);
+  const store = new DefaultIdentityIdStore(memoryStorage());
   store.setAuthConfig(authConfig);
   const provider = new CognitoAWSCredentialsAndIdentityIdProvider(store);
   let current = who;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::tests::{attached, n};
 use super::*;
 
 const QUOTA: f64 = 50.0;
