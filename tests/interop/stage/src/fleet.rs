@@ -80,14 +80,10 @@ fn config(setup: &Setup, key: &str, secret: &str) -> SdkConfig {
         .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(
             Credentials::new(key, secret, None, None, "interop"),
         ))
-        .sleep_impl(cognito_sleep())
+        .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
         .time_source(aws_smithy_async::time::SystemTimeSource::new())
         .retry_config(RetryConfig::standard())
         .build()
-}
-
-fn cognito_sleep() -> aws_smithy_async::rt::sleep::TokioSleep {
-    aws_smithy_async::rt::sleep::TokioSleep::new()
 }
 
 async fn serve(setup: &Setup, store: impl SharedStore + 'static) -> anyhow::Result<()> {
