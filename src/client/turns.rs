@@ -145,7 +145,10 @@ mod tests {
         let turns = Arc::new(Turns::default());
         let forgotten = turns.take(&patience()).await;
         assert!(turns.try_take(&patience()).is_none());
+        let begun = tokio::time::Instant::now();
         let next = turns.take(&patience()).await;
+        // By the waiter's own timer: this clock has hardly moved.
+        assert_eq!(begun.elapsed().as_secs(), patience().limit.as_secs());
         assert!(next.is_ours() && !forgotten.is_ours());
         // Whoever was overtaken takes nothing from the next.
         drop(forgotten);

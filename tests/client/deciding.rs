@@ -1,7 +1,7 @@
 //! `Login::decided_by`: when the app is asked, whose answer counts, and what those who wait get.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::stage::{Stage, failure, google, key, until, within};
@@ -244,6 +244,43 @@ async fn an_older_answer_never_replaces_a_newer_one() {
         }
         assert_eq!(signer(&stage, &provider).await, bobs, "round {round}, at the end");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_answer_that_a_newer_one_has_overtaken_is_dropped() {
+    let stage = Stage::start().await;
+    let (alice, bob) = (stage.backend("alice"), stage.backend("bob"));
+    let bobs = identity(&stage, "bob").await;
+    let (release, held) = mpsc::channel::<()>();
+    let first = Mutex::new(Some(held));
+    let (provider, asked) = decided(&stage, move || match first.lock().unwrap().take() {
+        Some(held) => {
+            held.recv().unwrap();
+            Login::developer(alice.clone()).subject("alice")
+        }
+        None => Login::developer(bob.clone()).subject("bob"),
+    });
+    let overtaken = tokio::spawn({
+        let provider = provider.clone();
+        async move { provider.provide_credentials().await.map(drop) }
+    });
+    until("the first question", || asked.load(Ordering::SeqCst) == 1).await;
+    // What was asked before is void from here on.
+    provider.clear_credentials();
+    let newer = within("the newer answer", provider.provide_credentials()).await;
+    assert_eq!(
+        stage.pool.identity_of(newer.unwrap().access_key_id()).as_deref(),
+        Some(bobs.as_str())
+    );
+    let bobs_session = provider.session();
+    release.send(()).unwrap();
+    drop(within("whoever asked first", overtaken).await.unwrap());
+    assert_eq!(
+        provider.session().epoch(),
+        bobs_session.epoch(),
+        "nobody else came in force"
+    );
+    assert_eq!(signer(&stage, &provider).await, bobs);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::stage::{Order, Stage, failure, google_login, key};
+use crate::stage::{Order, Stage, failure, google_login, key, within};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_async::time::TimeSource;
 use cognito_identity_pool::{
@@ -81,8 +81,8 @@ async fn events_end_with_the_last_provider_though_a_client_lives() {
     let mut late = clone.events();
     drop(clone);
     assert!(events.next().await.is_some(), "what happened before is still told");
-    while events.next().await.is_some() {}
-    assert!(late.next().await.is_none());
+    within("the end", async { while events.next().await.is_some() {} }).await;
+    assert!(within("the end", late.next()).await.is_none());
     client.get_caller_identity().send().await.unwrap();
 }
 

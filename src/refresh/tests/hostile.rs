@@ -10,8 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
 use super::kit::{Fault, Hand, Stage, Time, value};
 use crate::clock::Clock;
+use crate::refresh::flight::{Driver, End, Flight};
 use crate::refresh::{Cached, Load, Loaded, RefreshCache, RefreshPolicy, load_fn};
 
 fn within_a_minute(run: impl FnOnce() + Send + 'static) {
@@ -57,15 +61,20 @@ fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
     }
 }
 
-type Answer = Result<Cached<u64>, Fault>;
-
 /// An executor that polls its task inside of `wake`.
-struct Inline {
-    task: Mutex<Option<Pin<Box<dyn Future<Output = Answer> + Send>>>>,
-    got: mpsc::Sender<Answer>,
+struct Inline<T> {
+    task: Mutex<Option<BoxFuture<'static, T>>>,
+    got: mpsc::Sender<T>,
 }
 
-impl Wake for Inline {
+impl<T: Send + 'static> Inline<T> {
+    fn run(task: impl Future<Output = T> + Send + 'static, got: &mpsc::Sender<T>) {
+        let task = Mutex::new(Some(task.boxed()));
+        Waker::from(Arc::new(Self { task, got: got.clone() })).wake();
+    }
+}
+
+impl<T: Send + 'static> Wake for Inline<T> {
     fn wake(self: Arc<Self>) {
         // Taken out meanwhile: a task that is woken while it is polled is not polled again inside of that.
         let Some(mut task) = self.task.lock().unwrap().take() else {
@@ -86,17 +95,13 @@ fn a_waker_may_run_its_task_at_once() {
             let (got, has_got) = mpsc::channel();
             for _ in 0..3 {
                 let cache = stage.cache.clone();
-                let task = Box::pin(async move {
+                let task = async move {
                     let first = cache.get().await;
                     // And asks again, and has itself told of the next.
                     drop(cache.get().await);
                     first
-                });
-                Waker::from(Arc::new(Inline {
-                    task: Mutex::new(Some(task)),
-                    got: got.clone(),
-                }))
-                .wake();
+                };
+                Inline::run(task, &got);
             }
             if ends {
                 stage.cache.end();
@@ -110,6 +115,26 @@ fn a_waker_may_run_its_task_at_once() {
                     expected
                 );
             }
+        }
+    });
+}
+
+#[test]
+fn a_waker_may_run_its_task_at_once_when_a_task_drives_the_load() {
+    within_a_minute(|| {
+        let (answer, load) = tokio::sync::oneshot::channel();
+        let flight = Flight::new(load.map(|answer| answer.unwrap_or(0)).boxed(), true);
+        let (got, has_got) = mpsc::channel();
+        for _ in 0..3 {
+            let flight = Arc::clone(&flight);
+            Inline::run(async move { matches!(flight.wait().await, End::Done(7)) }, &got);
+        }
+        let mut driver = Hand::new(Driver::new(flight));
+        assert!(driver.poll().is_none());
+        answer.send(7).unwrap();
+        assert!(driver.poll_if_woken().is_some());
+        for _ in 0..3 {
+            assert!(has_got.try_recv().expect("woken, and polled inside of it"));
         }
     });
 }

@@ -295,6 +295,21 @@ fn an_invalidation_during_an_outage_is_no_storm() {
 }
 
 #[test]
+fn an_invalidation_does_not_cut_the_pause_of_static_stability() {
+    for (policy, is_cut) in [
+        (RefreshPolicy::static_stability(), false),
+        (RefreshPolicy::default(), true),
+    ] {
+        let (cache, source, time) = outage(policy);
+        // In the advisory window: the attempt fails, and a pause of five minutes begins.
+        time.advance(SECOND * 3000);
+        assert_eq!(asked_in_an_outage(&cache, &source, &time, 1), 1);
+        assert!(cache.invalidate(|_| true));
+        assert_eq!(asked_in_an_outage(&cache, &source, &time, 10) > 0, is_cut);
+    }
+}
+
+#[test]
 fn whoever_serves_expired_values_backs_off_past_the_expiry() {
     let policy = RefreshPolicy::builder()
         .serve_expired(true)

@@ -76,3 +76,29 @@ impl Share {
         (self.rate, self.cut_to, self.short_for) = (self.fair, self.fair, 0.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_that_came_apart_become_equal() {
+        let mut shares = [Share::new(10.0, 2.0), Share::new(10.0, 2.0)];
+        let mut now = Duration::from_secs(1);
+        // One of them was cut three times while the other asked for little.
+        for _ in 0..3 {
+            shares[0].refused(now);
+            now += SETTLE;
+        }
+        assert!(shares[1].rate() > 2.5 * shares[0].rate());
+        // Both are short all the time, and the account refuses both whenever they ask for more than it gives.
+        for _ in 0..3_600 {
+            now += Duration::from_secs(1);
+            shares.iter_mut().for_each(|share| share.was_short(1.0));
+            if shares.iter().map(Share::rate).sum::<f64>() > 10.0 {
+                shares.iter_mut().for_each(|share| assert!(share.refused(now)));
+            }
+        }
+        assert!(shares[1].rate() < 1.05 * shares[0].rate(), "{shares:?}");
+    }
+}
