@@ -253,12 +253,15 @@ async fn an_answer_that_a_newer_one_has_overtaken_is_dropped() {
     let bobs = identity(&stage, "bob").await;
     let (release, held) = mpsc::channel::<()>();
     let first = Mutex::new(Some(held));
-    let (provider, asked) = decided(&stage, move || match first.lock().unwrap().take() {
-        Some(held) => {
-            held.recv().unwrap();
-            Login::developer(alice.clone()).subject("alice")
+    let (provider, asked) = decided(&stage, move || {
+        let held = first.lock().unwrap().take();
+        match held {
+            Some(held) => {
+                held.recv().unwrap();
+                Login::developer(alice.clone()).subject("alice")
+            }
+            None => Login::developer(bob.clone()).subject("bob"),
         }
-        None => Login::developer(bob.clone()).subject("bob"),
     });
     let overtaken = tokio::spawn({
         let provider = provider.clone();
