@@ -252,22 +252,21 @@ async fn an_answer_that_a_newer_one_has_overtaken_is_dropped() {
     let (alice, bob) = (stage.backend("alice"), stage.backend("bob"));
     let bobs = identity(&stage, "bob").await;
     let (release, held) = mpsc::channel::<()>();
-    let first = Mutex::new(Some(held));
-    let (provider, asked) = decided(&stage, move || {
-        let held = first.lock().unwrap().take();
-        match held {
-            Some(held) => {
-                held.recv().unwrap();
-                Login::developer(alice.clone()).subject("alice")
-            }
-            None => Login::developer(bob.clone()).subject("bob"),
+    let (held, number) = (Mutex::new(held), AtomicUsize::new(0));
+    let (provider, asked) = decided(&stage, move || match number.fetch_add(1, Ordering::SeqCst) {
+        0 => Login::signed_out(),
+        1 => {
+            held.lock().unwrap().recv().unwrap_or_default();
+            Login::developer(alice.clone()).subject("alice")
         }
+        _ => Login::developer(bob.clone()).subject("bob"),
     });
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "when it is built");
     let overtaken = tokio::spawn({
         let provider = provider.clone();
         async move { provider.provide_credentials().await.map(drop) }
     });
-    until("the first question", || asked.load(Ordering::SeqCst) == 1).await;
+    until("the older question", || asked.load(Ordering::SeqCst) == 2).await;
     // What was asked before is void from here on.
     provider.clear_credentials();
     let newer = within("the newer answer", provider.provide_credentials()).await;
