@@ -26,7 +26,11 @@ use cognito_identity_pool::{
     ErrorKind, IdentityId, LocalIdentityPool, Login, RefreshRequest, Session, TokenVendor, UserCredentials,
     async_trait,
 };
+use harness::counting::{Count, Counting};
 use harness::{is_quick, table};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
 const PROVIDER: &str = "login.mycompany.myapp";
 const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
@@ -114,6 +118,11 @@ fn with(config: &SdkConfig, time: &VirtualTime) -> SdkConfig {
     config.to_builder().sleep_impl(time.clone()).build()
 }
 
+fn provider_of(pool: &LocalIdentityPool, time: &VirtualTime) -> CognitoCredentialsProvider {
+    let builder = CognitoCredentialsProvider::builder(pool.identity_pool_id());
+    builder.configure(&with(&pool.client_config(), time)).build().unwrap()
+}
+
 impl World {
     async fn start() -> Arc<Self> {
         let time = VirtualTime::start();
@@ -129,20 +138,16 @@ impl World {
             .requests_per_second(None)
             .build()
             .unwrap();
-        let provider = CognitoCredentialsProvider::builder(pool.identity_pool_id())
-            .configure(&with(&pool.client_config(), &time))
-            .build()
-            .unwrap();
         let mut identities = Vec::new();
         for name in PEOPLE {
             identities.push(vendor.vend(&user(name)).await.unwrap().identity_id().clone());
         }
         Arc::new(Self {
             users: UserCredentials::builder(vendor.clone()).build().unwrap(),
+            provider: provider_of(&pool, &time),
             pool,
             time,
             vendor,
-            provider,
             identities,
             counts: Counts::default(),
             over: AtomicBool::new(false),
@@ -279,6 +284,29 @@ fn resources() -> (u64, usize) {
     (resident.unwrap_or(0) * 4, open)
 }
 
+/// Signs users in whom nobody has seen before, and out again. How many bytes are left of the first half of them, and of the second:
+/// what a provider remembers of users has a bound.
+async fn subjects(world: &World, users: u64) -> (i64, i64) {
+    let count = Count::start();
+    let provider = provider_of(&world.pool, &world.time);
+    let mut half = 0;
+    for n in 0..users {
+        let backend = Arc::new(Backend {
+            vendor: world.vendor.clone(),
+            user: user(PEOPLE[0]),
+        });
+        provider.switch_to(Login::developer(backend).subject(format!("subject-{n}")));
+        // It is remembered; a token that the vendor has kept says it.
+        assert_eq!(provider.identity_id().await.unwrap(), world.identities[0]);
+        if n + 1 == users / 2 {
+            provider.sign_out();
+            half = count.bytes();
+        }
+    }
+    provider.sign_out();
+    (half, count.bytes() - half)
+}
+
 fn seconds() -> u64 {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--seconds");
     let given = arguments.nth(1).and_then(|text| text.parse().ok());
@@ -289,6 +317,12 @@ fn seconds() -> u64 {
 async fn main() -> ExitCode {
     let (start, whole) = (Instant::now(), Duration::from_secs(seconds()));
     let world = World::start().await;
+    let users = if is_quick() { 2_000 } else { 20_000 };
+    let (early, late) = subjects(&world, users).await;
+    println!("{users} subjects signed in: {early:+} bytes stay of the first half, {late:+} of the second");
+    if late > 64 * 1024 {
+        world.counts.violation("what is known of users grows");
+    }
     let began = world.time.now();
     let mut tasks = tokio::task::JoinSet::new();
     for seed in 0..CALLERS as u64 {
