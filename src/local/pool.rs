@@ -359,10 +359,10 @@ impl LocalIdentityPool {
 
     /// The requests of one operation, oldest first.
     pub fn requests_of(&self, operation: &str) -> Vec<LocalRequest> {
-        self.requests()
-            .into_iter()
-            .filter(|request| request.operation == operation)
-            .collect()
+        self.running
+            .service
+            .records
+            .filtered(|request| request.operation == operation)
     }
 
     /// Forgets the requests so far.
@@ -373,11 +373,7 @@ impl LocalIdentityPool {
     /// The identity to which credentials with this access key were given, if that is among the remembered requests.
     pub fn identity_of(&self, access_key_id: &str) -> Option<String> {
         let issued = |request: &LocalRequest| request.issued_access_key_id.as_deref() == Some(access_key_id);
-        self.requests()
-            .into_iter()
-            .rev()
-            .find(issued)
-            .and_then(|request| request.identity_id)
+        self.running.service.records.newest(issued)?.identity_id
     }
 
     /// Every rule that the pool keeps, and how well it is known to hold for the real service.

@@ -170,6 +170,26 @@ impl Records {
         self.kept().requests.iter().cloned().collect()
     }
 
+    /// Those that `which` says, oldest first.
+    pub(super) fn filtered(&self, which: impl Fn(&LocalRequest) -> bool) -> Vec<LocalRequest> {
+        self.kept()
+            .requests
+            .iter()
+            .filter(|request| which(request))
+            .cloned()
+            .collect()
+    }
+
+    /// The newest that `which` says.
+    pub(super) fn newest(&self, which: impl Fn(&LocalRequest) -> bool) -> Option<LocalRequest> {
+        self.kept()
+            .requests
+            .iter()
+            .rev()
+            .find(|request| which(request))
+            .cloned()
+    }
+
     /// The requests from number `from` on, no more than `limit` and of those the newest, and the number that the next
     /// request will have.
     pub(super) fn since(&self, from: u64, limit: usize) -> (Vec<LocalRequest>, u64) {

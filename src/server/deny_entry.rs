@@ -14,6 +14,10 @@ use crate::ids::DeveloperUserId;
 /// An entry of a user who was forgotten stays for longer than a token can live.
 pub(super) const FORGOTTEN_FOR: Duration = Duration::from_secs(25 * 3_600);
 
+/// How long after a user was forgotten an instance may still have requests that began before it: what a request may take, by clocks
+/// that are apart.
+const BEGAN_BEFORE: Duration = Duration::from_secs(120);
+
 /// The error of a user who is denied.
 pub(super) fn denied() -> Error {
     Error::new(ErrorKind::Denied, "the user is denied")
@@ -44,6 +48,9 @@ pub(super) struct DenyEntry {
     /// Drawn anew each time it is written, so that an old one is known as such.
     pub(super) id: u64,
     pub(super) standing: Standing,
+    /// When it was written, by the writer's clock, in seconds since the epoch.
+    #[serde(default)]
+    at: i64,
     /// Of the user's id: most users are told from those on the list by this alone, without SHA-256.
     pub(super) fingerprint: u32,
 }
@@ -53,10 +60,16 @@ impl DenyEntry {
         self.standing == Standing::Forgotten
     }
 
-    pub(super) fn new(user: &DeveloperUserId, standing: Standing) -> Self {
+    /// Whether the user was forgotten so lately that a request may have begun before it.
+    pub(super) fn is_of_lately_forgotten(&self, now: Now) -> bool {
+        self.is_of_forgotten() && now.wall_millis() / 1_000 - self.at < BEGAN_BEFORE.as_secs().cast_signed()
+    }
+
+    pub(super) fn new(user: &DeveloperUserId, standing: Standing, now: Now) -> Self {
         Self {
             id: fastrand::u64(..),
             standing,
+            at: now.wall_millis() / 1_000,
             fingerprint: fingerprint(user),
         }
     }
@@ -73,6 +86,8 @@ pub(super) fn fingerprint(user: &DeveloperUserId) -> u32 {
 /// The list as it was read.
 pub(super) struct List {
     pub(super) began: Now,
+    /// Since when it is known here.
+    pub(super) heard: Now,
     /// Until then it serves.
     pub(super) serves: Expiry,
     /// By then the next one should be there.
@@ -82,11 +97,17 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) fn of(began: Now, updates: DenyListUpdates, all: impl IntoIterator<Item = (String, DenyEntry)>) -> Self {
+    pub(super) fn of(
+        began: Now,
+        heard: Now,
+        updates: DenyListUpdates,
+        all: impl IntoIterator<Item = (String, DenyEntry)>,
+    ) -> Self {
         let interval = updates.interval.unwrap_or_default();
         let mut list = Self {
             serves: Expiry::after(began, updates.max_stale),
             due: Expiry::after(began, interval.saturating_add(interval / 2)),
+            heard,
             ..Self::none(began)
         };
         for (hash, entry) in all {
@@ -99,6 +120,7 @@ impl List {
     pub(super) fn none(now: Now) -> Self {
         Self {
             began: now,
+            heard: now,
             serves: Expiry::after(now, Duration::ZERO),
             due: Expiry::after(now, Duration::ZERO),
             entries: HashMap::new(),

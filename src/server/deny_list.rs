@@ -107,9 +107,11 @@ impl DenyList {
         self.shared.as_ref()
     }
 
-    /// Begins something for a user: [`Admission`] says later whether it may still land.
-    pub(super) fn admit(self: &Arc<Self>, user: &DeveloperUserId) -> Result<Admission, Error> {
-        self.check_shared(user, || self.clock.now())?;
+    /// Lets something that began at `began` go on for a user: [`Admission`] says later whether it may still land.
+    pub(super) fn admit(self: &Arc<Self>, user: &DeveloperUserId, began: Now) -> Result<Admission, Error> {
+        if let Some(shared) = &self.shared {
+            shared.check_begun(user, began, self.clock.now())?;
+        }
         let generation = self.change(user, |state, now| {
             state.check(now)?;
             state.begun += 1;
@@ -351,18 +353,18 @@ mod tests {
     #[test]
     fn what_was_begun_before_a_hold_never_lands() {
         let list = list();
-        let before = list.admit(&user()).unwrap();
+        let before = list.admit(&user(), list.clock.now()).unwrap();
         let hold = list.hold(&user());
         assert_eq!(
             list.check(&user(), list.clock.now()).unwrap_err().kind(),
             ErrorKind::Denied
         );
-        assert!(list.admit(&user()).is_err() && before.send().is_err());
+        assert!(list.admit(&user(), list.clock.now()).is_err() && before.send().is_err());
         drop(hold);
         assert!(list.check(&user(), list.clock.now()).is_ok());
         let error = before.send().unwrap_err();
         assert!(error.is_retryable() && error.kind() == ErrorKind::Denied);
-        let after = list.admit(&user()).unwrap();
+        let after = list.admit(&user(), list.clock.now()).unwrap();
         assert!(after.send().is_ok() && after.answered().is_ok());
         drop((before, after));
         assert!(is_empty(&list));
@@ -371,7 +373,7 @@ mod tests {
     #[test]
     fn what_was_begun_before_a_denial_never_lands_either_once_it_is_taken_back() {
         let list = list();
-        let before = list.admit(&user()).unwrap();
+        let before = list.admit(&user(), list.clock.now()).unwrap();
         before.send().unwrap();
         list.deny(&user(), None);
         list.allow(&user());
@@ -384,7 +386,10 @@ mod tests {
     fn a_hold_waits_for_what_was_sent_and_for_nothing_else() {
         let list = list();
         let timer = Timer::new(None);
-        let (queued, sent) = (list.admit(&user()).unwrap(), list.admit(&user()).unwrap());
+        let (queued, sent) = (
+            list.admit(&user(), list.clock.now()).unwrap(),
+            list.admit(&user(), list.clock.now()).unwrap(),
+        );
         sent.send().unwrap();
         let hold = list.hold(&user());
         let mut drained = Box::pin(hold.drained(&timer));
@@ -401,7 +406,7 @@ mod tests {
         use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
         let list = list();
         let timer = Timer::new(Some(SharedAsyncSleep::new(TokioSleep::new())));
-        let sent = list.admit(&user()).unwrap();
+        let sent = list.admit(&user(), list.clock.now()).unwrap();
         sent.send().unwrap();
         drop(sent);
         let hold = list.hold(&user());

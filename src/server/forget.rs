@@ -268,7 +268,7 @@ impl Forgetting<'_> {
         standing: Standing,
         ttl: Duration,
     ) -> Result<DenyEntry, Error> {
-        let entry = DenyEntry::new(user, standing);
+        let entry = DenyEntry::new(user, standing, self.admin.store.now());
         self.admin
             .store
             .put(EntryKind::Held, user.as_str(), &entry, ttl)

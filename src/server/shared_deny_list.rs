@@ -60,6 +60,8 @@ struct Written {
 
 struct Read {
     serves: Expiry,
+    /// Since when it is known here.
+    heard: Now,
     found: [Option<DenyEntry>; 2],
 }
 
@@ -113,6 +115,27 @@ impl SharedDenyList {
         }
     }
 
+    /// As [`check`](Self::check), for a request that began at `began` and may have waited for the list: if the user has been forgotten
+    /// since, it must not land.
+    pub(super) fn check_begun(&self, user: &DeveloperUserId, began: Now, now: Now) -> Result<(), Error> {
+        self.check(user, now)?;
+        let forgotten_since = |heard: Now, mut entries: std::slice::Iter<'_, &DenyEntry>| {
+            began.since(heard).is_zero() && entries.any(|entry| entry.is_of_lately_forgotten(now))
+        };
+        let forgotten = if self.updates.interval.is_none() {
+            let reads = lock(&self.reads);
+            reads.get(user).is_some_and(|read| {
+                let entries: Vec<_> = read.found.iter().flatten().collect();
+                forgotten_since(read.heard, entries.iter())
+            })
+        } else {
+            let list = self.list.load();
+            list.as_ref()
+                .is_some_and(|list| forgotten_since(list.heard, list.of_user(user, &self.store).iter()))
+        };
+        if forgotten { Err(held()) } else { Ok(()) }
+    }
+
     /// As [`check`](Self::check), but whoever is not known to be refused is not.
     pub(super) fn check_known(&self, user: &DeveloperUserId) -> Result<(), Error> {
         if self.updates.interval.is_none() {
@@ -149,7 +172,7 @@ impl SharedDenyList {
 
     /// Denies a user here, until the store says what counts: see [`write`](Self::write).
     pub(super) fn deny_here(&self, user: &DeveloperUserId) -> DenyEntry {
-        let entry = DenyEntry::new(user, Standing::Denied);
+        let entry = DenyEntry::new(user, Standing::Denied, self.clock.now());
         self.wrote(user, EntryKind::Denied, Ok(entry.clone()));
         entry
     }
@@ -193,7 +216,8 @@ impl SharedDenyList {
             if let Ok(entry) = entry {
                 found[usize::from(kind == EntryKind::Held)] = Some(entry);
                 let serves = Expiry::after(at, self.updates.max_stale);
-                reads.insert(user.clone(), Read { serves, found });
+                let heard = at;
+                reads.insert(user.clone(), Read { serves, heard, found });
             }
             return;
         }
@@ -201,6 +225,7 @@ impl SharedDenyList {
         let mut written = lock(&self.written);
         let mut list = match self.list.load().as_ref() {
             Some(list) => List {
+                heard: at,
                 entries: list.entries.clone(),
                 ..**list
             },
@@ -222,8 +247,11 @@ impl SharedDenyList {
             (Ok(denied), Ok(held)) => [denied, held],
             (Err(error), _) | (_, Err(error)) => return self.failed(error),
         };
-        let before = lock(&self.reads).get(user).map(|read| read.found.clone());
-        let known = |entry: &DenyEntry| before.iter().flatten().flatten().any(|other| other.id == entry.id);
+        let before = lock(&self.reads).get(user).map(|read| (read.heard, read.found.clone()));
+        let known = |entry: &DenyEntry| {
+            let found = before.iter().flat_map(|(_, found)| found.iter().flatten());
+            found.into_iter().any(|other| other.id == entry.id)
+        };
         let new: Vec<_> = found.iter().flatten().filter(|entry| !known(entry)).cloned().collect();
         let end = |other: &DeveloperUserId| (other == user).then(|| ended(&new));
         self.tell_if(new.iter().any(DenyEntry::is_of_forgotten), &end);
@@ -232,7 +260,9 @@ impl SharedDenyList {
             reads.retain(|_, read| !read.serves.is_over(began));
         }
         let serves = Expiry::after(began, self.updates.max_stale);
-        reads.insert(user.clone(), Read { serves, found });
+        let heard = before.filter(|_| new.is_empty()).map(|(heard, _)| heard);
+        let heard = heard.unwrap_or_else(|| self.clock.now());
+        reads.insert(user.clone(), Read { serves, heard, found });
         drop(reads);
         self.tell_if(!new.is_empty(), &end);
     }
@@ -298,6 +328,7 @@ impl SharedDenyList {
         let new = match &before {
             Some(before) => List::of(
                 began,
+                began,
                 self.updates,
                 listed.iter().filter(|entry| !before.has(entry)).cloned(),
             ),
@@ -328,7 +359,8 @@ impl SharedDenyList {
                 }
             }
         }
-        self.list.store(Some(Arc::new(List::of(began, self.updates, all))));
+        self.list
+            .store(Some(Arc::new(List::of(began, self.clock.now(), self.updates, all))));
         drop(written);
         let mut poll = lock(&self.poll);
         poll.next = Some(Expiry::after(began, self.interval()));

@@ -13,7 +13,7 @@ use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, IdentityPoolId};
 use crate::store::StoreError;
@@ -324,6 +324,11 @@ impl SharedState {
             sleep,
             timeout: Self::TIMEOUT,
         }
+    }
+
+    /// By the clock of whoever has the store.
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// The hash by which `id` is known in the store, and so in a [`list`](Self::list).

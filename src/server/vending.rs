@@ -176,8 +176,9 @@ impl TokenVendor {
     pub async fn vend_credentials(&self, user: &DeveloperUserId) -> Result<VendedCredentials, Error> {
         const OPERATION: &str = "vend_credentials";
         let inner = &self.inner;
+        let began = inner.clock.now();
         inner.hear(user, false).await;
-        let admission = inner.deny_list.admit(user)?;
+        let admission = inner.deny_list.admit(user, began)?;
         let ask = Vend::of(OPERATION, user, &inner.defaults);
         let vended = inner.vend(ask).await?;
         let mut exchanged = inner.exchange(user, &vended).await;
@@ -317,7 +318,8 @@ impl VendorInner {
         let Vend { user, options, .. } = vend;
         let audit = Audit::of(vend.operation).user(user).options(options);
         // A hit reads the clock once.
-        let mut now = self.clock.now();
+        let began = self.clock.now();
+        let mut now = began;
         if let Some(shared) = self.deny_list.shared()
             && shared.is_due(user, now)
         {
@@ -343,7 +345,7 @@ impl VendorInner {
         }
         let audit = audit.begin();
         let since = Since::now(&self.clock);
-        let (source, result) = self.vend_anew(vend).await;
+        let (source, result) = self.vend_anew(vend, began).await;
         let result = result.map(|vended| vended.expected(vend.expected));
         audit.vended(source, &result);
         match source {
@@ -353,10 +355,10 @@ impl VendorInner {
         result
     }
 
-    async fn vend_anew(self: &Arc<Self>, vend: Vend<'_>) -> (TokenSource, Result<VendedToken, Error>) {
+    async fn vend_anew(self: &Arc<Self>, vend: Vend<'_>, began: Now) -> (TokenSource, Result<VendedToken, Error>) {
         let Vend { user, options, .. } = vend;
         self.hear(user, true).await;
-        let admission = match self.deny_list.admit(user) {
+        let admission = match self.deny_list.admit(user, began) {
             Ok(admission) => admission,
             Err(error) => return (TokenSource::Asked, Err(error)),
         };
@@ -426,7 +428,7 @@ impl VendorInner {
         lane: Lane,
     ) -> Result<VendedToken, Error> {
         let ask = async {
-            let admission = self.deny_list.admit(&user)?;
+            let admission = self.deny_list.admit(&user, self.clock.now())?;
             if lane == Lane::Interactive {
                 self.check_user_limit(&user)?;
             }
@@ -570,8 +572,9 @@ impl VendorInner {
 
     /// Begins something for a user that the cache does not answer, by what the instances agree on at this moment.
     pub(super) async fn begin(&self, user: &DeveloperUserId) -> Result<Admission, Error> {
+        let began = self.clock.now();
         self.hear(user, true).await;
-        let admission = self.deny_list.admit(user)?;
+        let admission = self.deny_list.admit(user, began)?;
         self.check_id(user)?;
         Ok(admission)
     }

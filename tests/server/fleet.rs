@@ -1,7 +1,7 @@
 //! What instances of a backend agree on: a store that they share, ways to it that fail, and clocks that differ, in virtual time.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +44,8 @@ pub(crate) struct Link {
 pub(crate) struct LinkState {
     pub(crate) cut: AtomicBool,
     pub(crate) faulty: AtomicBool,
+    /// Milliseconds that each operation takes longer.
+    slow: AtomicU64,
     random: Mutex<Random>,
     lists: AtomicUsize,
     gets: AtomicUsize,
@@ -70,6 +72,7 @@ impl Link {
             state: Arc::new(LinkState {
                 cut: false.into(),
                 faulty: false.into(),
+                slow: 0.into(),
                 random: Mutex::new(Random(seed | 1)),
                 lists: AtomicUsize::new(0),
                 gets: AtomicUsize::new(0),
@@ -100,7 +103,7 @@ impl Link {
                 5 if faulty => Fault::Expired,
                 _ => Fault::None,
             };
-            (pause, fault)
+            (pause + self.state.slow.load(Ordering::SeqCst), fault)
         };
         tokio::time::sleep(Duration::from_millis(pause)).await;
         if cut {
@@ -560,6 +563,49 @@ async fn a_forgotten_user_is_refused_everywhere_until_it_is_complete_and_no_old_
         assert_ne!(now.identity_id(), old.identity_id());
         assert!(vended.is_none_or(|before| before == *now.identity_id()));
         vended = Some(now.identity_id().clone());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_began_before_a_user_was_forgotten_and_waited_for_the_store_does_not_land_afterwards() {
+    let alice = user("alice");
+    for updates in [
+        DenyListUpdates::polled_every(10 * SECOND),
+        DenyListUpdates::read_for_each_vend(),
+    ] {
+        let fleet = Fleet::new(1);
+        let ((here, link), slow) = (fleet.vendor(), fleet.link(1));
+        let there = fleet
+            .builder(&slow, &fleet.config(60))
+            .deny_list(updates)
+            .build()
+            .unwrap();
+        let admin = fleet.admin(&link, &fleet.config(60));
+        here.vend(&alice).await.unwrap();
+        let forget = tokio::spawn({
+            let (admin, here, alice) = (admin.clone(), here.clone(), alice.clone());
+            async move { admin.forget_user(&alice, &[&here]).await }
+        });
+        while fleet.identity_of(&alice).is_some() {
+            tokio::time::sleep(SECOND / 1_000).await;
+        }
+        slow.state.slow.store(1_900, Ordering::SeqCst);
+        let vend = tokio::spawn({
+            let (there, alice) = (there.clone(), alice.clone());
+            async move { there.vend(&alice).await }
+        });
+        idle().await;
+        assert!(!forget.is_finished(), "it begins before");
+        assert!(forget.await.unwrap().unwrap().is_complete());
+        assert!(!vend.is_finished(), "it still waits for the store");
+        let error = vend.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Denied, true));
+        assert_eq!(fleet.identity_of(&alice), None);
+        tokio::time::sleep(SECOND).await;
+        there
+            .vend(&alice)
+            .await
+            .expect("what begins afterwards makes a new identity");
     }
 }
 
