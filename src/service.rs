@@ -395,6 +395,9 @@ where
                 ErrorKind::Configuration
             };
             Error::new(kind, format!("{operation} could not be sent"))
+                .with_hint(
+                    "look at DNS, TLS and the proxy; for a local pool in another process set AWS_ENDPOINT_URL_COGNITO_IDENTITY",
+                )
                 .caused_by(connector)
                 .into()
         }

@@ -76,10 +76,11 @@ impl CognitoCredentialsProviderBuilder {
     }
 
     /// Takes from the app's configuration: HTTP client, sleep, time source, behavior version, app name, FIPS and dual-stack, and an
-    /// endpoint that is set for Cognito Identity itself (`AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or a profile's service section).
+    /// endpoint that is set for Cognito Identity itself (`AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or a profile's service section), or by the
+    /// environment or the profile for all services (`AWS_ENDPOINT_URL`).
     ///
-    /// Its timeouts, retries, region, credentials, identity cache and general endpoint are meant for other services and are not
-    /// taken.
+    /// Its timeouts, retries, region, credentials, identity cache, and an endpoint that was set in code, are meant for other services
+    /// and are not taken.
     pub fn configure(mut self, config: &SdkConfig) -> Self {
         self.app = Some(config.clone());
         self

@@ -10,7 +10,9 @@ pub enum LocalPoolError {
     #[error("the local identity pool cannot have this setting: {0}")]
     Setting(String),
     /// The port is taken, or the system allows no server.
-    #[error("the local identity pool cannot listen on its host and port")]
+    #[error(
+        "the local identity pool cannot listen on its host and port: if another process has the port, choose another, or 0 for any free one"
+    )]
     Listen(#[source] io::Error),
     /// The system has no randomness, or refuses the key.
     #[error("the local identity pool has no key to sign with")]

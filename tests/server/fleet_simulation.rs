@@ -230,14 +230,16 @@ impl Simulation {
             }
         }
         // Whoever has the guest is never locked out, however often the store has failed.
-        if ticket.is_some() && !is_linked {
-            self.until_done("link", async |instance| {
-                let ticket = instance.vendor.issue_guest_claim(guest, &device).await?;
+        if !is_linked {
+            let link = async |instance: &Instance| {
+                let ticket = match instance.vendor.issue_guest_claim(guest, &device).await {
+                    Err(error) if error.kind() == ErrorKind::ClaimRefused => return Ok(false),
+                    issued => issued?,
+                };
                 let claim = GuestClaim::new(ticket.expose(), guest.clone(), &device);
-                instance.vendor.link_guest(&who, claim).await
-            })
-            .await;
-            is_linked = true;
+                instance.vendor.link_guest(&who, claim).await.map(|_| true)
+            };
+            is_linked = self.until_done("link", link).await;
         }
         if is_linked {
             self.life(|life| life.linked.entry(guest.as_str().to_owned()).or_default().insert(number));

@@ -268,8 +268,12 @@ impl SessionCaches {
     fn check(&self, answer: &DeveloperIdentity) -> Result<(), Error> {
         let pool = &self.context.pool;
         let wrong = |message: String| Err(Error::new(ErrorKind::InvalidResponse, message));
+        let other_pool = |message: String| {
+            let hint = "give the backend's TokenVendor and this provider the same pool id";
+            wrong(message).map_err(|error| error.with_hint(hint))
+        };
         if answer.identity_id().region() != pool.region() {
-            return wrong(format!(
+            return other_pool(format!(
                 "the backend's identity is of region {}, the pool of {}",
                 answer.identity_id().region(),
                 pool.region()
@@ -280,7 +284,7 @@ impl SessionCaches {
         };
         match (claims.aud.as_deref(), claims.sub.as_deref()) {
             (Some(aud), _) if aud != pool.as_str() => {
-                wrong(format!("the backend's token is for another pool: {aud}, not {pool}"))
+                other_pool(format!("the backend's token is for another pool: {aud}, not {pool}"))
             }
             (_, Some(sub)) if sub != answer.identity_id().as_str() => {
                 wrong("the backend's token is for another identity than the one it names".to_owned())
