@@ -61,8 +61,10 @@ impl DenyEntry {
     }
 
     /// Whether the user was forgotten so lately that a request may have begun before it.
-    pub(super) fn is_of_lately_forgotten(&self, now: Now) -> bool {
-        self.is_of_forgotten() && now.wall_millis() / 1_000 - self.at < BEGAN_BEFORE.as_secs().cast_signed()
+    fn is_of_lately_forgotten(&self, now: Now) -> bool {
+        // The store may say anything.
+        let age = (now.wall_millis() / 1_000).saturating_sub(self.at);
+        self.is_of_forgotten() && age < BEGAN_BEFORE.as_secs().cast_signed()
     }
 
     pub(super) fn new(user: &DeveloperUserId, standing: Standing, now: Now) -> Self {
@@ -97,17 +99,11 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) fn of(
-        began: Now,
-        heard: Now,
-        updates: DenyListUpdates,
-        all: impl IntoIterator<Item = (String, DenyEntry)>,
-    ) -> Self {
+    pub(super) fn of(began: Now, updates: DenyListUpdates, all: impl IntoIterator<Item = (String, DenyEntry)>) -> Self {
         let interval = updates.interval.unwrap_or_default();
         let mut list = Self {
             serves: Expiry::after(began, updates.max_stale),
             due: Expiry::after(began, interval.saturating_add(interval / 2)),
-            heard,
             ..Self::none(began)
         };
         for (hash, entry) in all {
@@ -169,4 +165,35 @@ pub(super) fn refusal<'a>(entries: impl IntoIterator<Item = &'a DenyEntry>) -> R
         }
     }
     result
+}
+
+/// Whether a user may have been forgotten since a request began: the entries that say so were heard of in the middle of it.
+pub(super) fn forgotten_since<'a>(
+    entries: impl IntoIterator<Item = &'a DenyEntry>,
+    heard: Now,
+    began: Now,
+    now: Now,
+) -> bool {
+    let mut entries = entries.into_iter();
+    began.since(heard).is_zero() && entries.any(|entry| entry.is_of_lately_forgotten(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use aws_smithy_async::time::SharedTimeSource;
+
+    #[test]
+    fn whatever_the_store_says_of_the_time_of_an_entry_is_no_panic() {
+        let now = Clock::new(SharedTimeSource::default()).now();
+        let user = DeveloperUserId::new("alice").unwrap();
+        for (at, is_lately) in [(i64::MIN, false), (0, false), (i64::MAX, true)] {
+            let entry = DenyEntry {
+                at,
+                ..DenyEntry::new(&user, Standing::Forgotten, now)
+            };
+            assert_eq!(entry.is_of_lately_forgotten(now), is_lately, "{at}");
+        }
+    }
 }

@@ -350,21 +350,25 @@ mod tests {
         list.users.read().unwrap().is_empty()
     }
 
+    fn admit(list: &Arc<DenyList>) -> Result<Admission, Error> {
+        list.admit(&user(), list.clock.now())
+    }
+
     #[test]
     fn what_was_begun_before_a_hold_never_lands() {
         let list = list();
-        let before = list.admit(&user(), list.clock.now()).unwrap();
+        let before = admit(&list).unwrap();
         let hold = list.hold(&user());
         assert_eq!(
             list.check(&user(), list.clock.now()).unwrap_err().kind(),
             ErrorKind::Denied
         );
-        assert!(list.admit(&user(), list.clock.now()).is_err() && before.send().is_err());
+        assert!(admit(&list).is_err() && before.send().is_err());
         drop(hold);
         assert!(list.check(&user(), list.clock.now()).is_ok());
         let error = before.send().unwrap_err();
         assert!(error.is_retryable() && error.kind() == ErrorKind::Denied);
-        let after = list.admit(&user(), list.clock.now()).unwrap();
+        let after = admit(&list).unwrap();
         assert!(after.send().is_ok() && after.answered().is_ok());
         drop((before, after));
         assert!(is_empty(&list));
@@ -373,7 +377,7 @@ mod tests {
     #[test]
     fn what_was_begun_before_a_denial_never_lands_either_once_it_is_taken_back() {
         let list = list();
-        let before = list.admit(&user(), list.clock.now()).unwrap();
+        let before = admit(&list).unwrap();
         before.send().unwrap();
         list.deny(&user(), None);
         list.allow(&user());
@@ -386,10 +390,7 @@ mod tests {
     fn a_hold_waits_for_what_was_sent_and_for_nothing_else() {
         let list = list();
         let timer = Timer::new(None);
-        let (queued, sent) = (
-            list.admit(&user(), list.clock.now()).unwrap(),
-            list.admit(&user(), list.clock.now()).unwrap(),
-        );
+        let (queued, sent) = (admit(&list).unwrap(), admit(&list).unwrap());
         sent.send().unwrap();
         let hold = list.hold(&user());
         let mut drained = Box::pin(hold.drained(&timer));
@@ -406,7 +407,7 @@ mod tests {
         use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
         let list = list();
         let timer = Timer::new(Some(SharedAsyncSleep::new(TokioSleep::new())));
-        let sent = list.admit(&user(), list.clock.now()).unwrap();
+        let sent = admit(&list).unwrap();
         sent.send().unwrap();
         drop(sent);
         let hold = list.hold(&user());

@@ -50,7 +50,7 @@ impl ServiceSetup {
 macro_rules! setup_methods {
     () => {
         /// Takes HTTP client, credentials, identity cache, sleep, time source, app name, FIPS and dual-stack from the app's
-        /// config. Its timeouts, retries, region and endpoint are left alone: they were chosen for other services. An endpoint
+        /// config. Its timeouts, retries, region, and an endpoint set in code, are left alone: they were chosen for other services. One
         /// for this very service (`AWS_ENDPOINT_URL_COGNITO_IDENTITY`, or a profile's service section) is taken, and so is what the
         /// environment or the profile says for all services (`AWS_ENDPOINT_URL`).
         pub fn configure(mut self, config: &aws_types::SdkConfig) -> Self {

@@ -20,7 +20,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared, join};
 
-use super::deny_entry::{DenyEntry, FORGOTTEN_FOR, List, Standing, fingerprint, held, refusal};
+use super::deny_entry::{DenyEntry, FORGOTTEN_FOR, List, Standing, fingerprint, forgotten_since, held, refusal};
 use super::deny_list_updates::{DenyListUpdates, LAG};
 use super::shared_store::{EntryKind, SharedState};
 use crate::clock::{Clock, Expiry, Now};
@@ -119,19 +119,14 @@ impl SharedDenyList {
     /// since, it must not land.
     pub(super) fn check_begun(&self, user: &DeveloperUserId, began: Now, now: Now) -> Result<(), Error> {
         self.check(user, now)?;
-        let forgotten_since = |heard: Now, mut entries: std::slice::Iter<'_, &DenyEntry>| {
-            began.since(heard).is_zero() && entries.any(|entry| entry.is_of_lately_forgotten(now))
-        };
         let forgotten = if self.updates.interval.is_none() {
             let reads = lock(&self.reads);
-            reads.get(user).is_some_and(|read| {
-                let entries: Vec<_> = read.found.iter().flatten().collect();
-                forgotten_since(read.heard, entries.iter())
-            })
+            let read = reads.get(user);
+            read.is_some_and(|read| forgotten_since(read.found.iter().flatten(), read.heard, began, now))
         } else {
             let list = self.list.load();
-            list.as_ref()
-                .is_some_and(|list| forgotten_since(list.heard, list.of_user(user, &self.store).iter()))
+            let list = list.as_ref();
+            list.is_some_and(|list| forgotten_since(list.of_user(user, &self.store), list.heard, began, now))
         };
         if forgotten { Err(held()) } else { Ok(()) }
     }
@@ -328,7 +323,6 @@ impl SharedDenyList {
         let new = match &before {
             Some(before) => List::of(
                 began,
-                began,
                 self.updates,
                 listed.iter().filter(|entry| !before.has(entry)).cloned(),
             ),
@@ -359,8 +353,11 @@ impl SharedDenyList {
                 }
             }
         }
-        self.list
-            .store(Some(Arc::new(List::of(began, self.clock.now(), self.updates, all))));
+        let list = List {
+            heard: self.clock.now(),
+            ..List::of(began, self.updates, all)
+        };
+        self.list.store(Some(Arc::new(list)));
         drop(written);
         let mut poll = lock(&self.poll);
         poll.next = Some(Expiry::after(began, self.interval()));

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
-
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
