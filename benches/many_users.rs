@@ -1,8 +1,8 @@
 //! Many users in one process, on canned answers: memory per user, lookups beside a plain moka cache, ten thousand newcomers under
-//! the quota, and a day of a thousand users in virtual time.
+//! the quota, a day of a thousand users in virtual time, and one user with twenty thousand sets of options.
 //!
 //! `cargo bench --all-features --bench many_users`; with `--test` one quick round, to see that it runs; with `memory`, `newcomers`,
-//! `day` or `lookups` that part alone.
+//! `day`, `lookups` or `options` that part alone.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -30,9 +30,11 @@ use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::region::Region;
+use cognito_identity_pool::server::{PrincipalTags, VendRequest};
+use cognito_identity_pool::users::UserOptions;
 use cognito_identity_pool::{DeveloperUserId, TokenVendor, UserCredentials};
 use harness::counting::{Count, Counting};
-use harness::{is_quick, median, table};
+use harness::{is_quick, median, ratio, table};
 
 const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
 const PROVIDER: &str = "login.mycompany.myapp";
@@ -350,8 +352,108 @@ fn a_day() {
     });
 }
 
+/// The time of `count` calls, by the runtime's clock.
+async fn taken(count: usize, mut call: impl AsyncFnMut(usize)) -> Duration {
+    let start = Instant::now();
+    for n in 0..count {
+        call(n).await;
+    }
+    start.elapsed()
+}
+
+/// All that is kept by user and options must find one of a user's many variants as fast as one of many users.
+fn options() {
+    let (count, rounds) = if is_quick() { (200, 1) } else { (20_000, 5) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let config = canned(SharedTimeSource::new(SystemTimeSource::new()), Arc::default());
+    let vendor = || {
+        TokenVendor::builder(POOL, PROVIDER)
+            .configure(&config)
+            .requests_per_second(None)
+            .user_limit(NonZeroU32::MAX, Duration::from_nanos(1))
+            .build()
+            .unwrap()
+    };
+    let names = names(count);
+    let tags: Vec<_> = (0..count)
+        .map(|n| PrincipalTags::new().with("tenant", format!("tenant-{n}")).unwrap())
+        .collect();
+    let one = &names[0];
+    let measure = async || {
+        let (users_vendor, variants_vendor) = (vendor(), vendor());
+        let vend = async |vendor: &TokenVendor, user: &DeveloperUserId, tags: &PrincipalTags| {
+            let request = VendRequest::new(user.clone()).principal_tags(tags.clone());
+            drop(black_box(vendor.vend_with(request).await.unwrap()));
+        };
+        let none = PrincipalTags::new();
+        let of_users = async |n: usize| vend(&users_vendor, &names[n], &none).await;
+        let of_variants = async |n: usize| vend(&variants_vendor, one, &tags[n]).await;
+        let vends = [
+            [taken(count, of_users).await, taken(count, of_variants).await],
+            [taken(count, of_users).await, taken(count, of_variants).await],
+        ];
+        let (users, variants) = (
+            UserCredentials::builder(users_vendor).build().unwrap(),
+            UserCredentials::builder(variants_vendor).build().unwrap(),
+        );
+        let of_users = async |n: usize| {
+            let session = users.for_user(&names[n]);
+            drop(black_box(session.provide_credentials().await.unwrap()));
+        };
+        let of_variants = async |n: usize| {
+            let options = UserOptions::new().principal_tags(tags[n].clone());
+            let session = variants.for_user_with(one, &options).unwrap();
+            drop(black_box(session.provide_credentials().await.unwrap()));
+        };
+        let sessions = [
+            [taken(count, of_users).await, taken(count, of_variants).await],
+            [taken(count, of_users).await, taken(count, of_variants).await],
+        ];
+        let start = Instant::now();
+        names.iter().for_each(|name| users.evict(name));
+        let of_users = start.elapsed();
+        let start = Instant::now();
+        variants.evict(one);
+        [
+            vends[0],
+            vends[1],
+            sessions[0],
+            sessions[1],
+            [of_users, start.elapsed()],
+        ]
+    };
+    let rounds: Vec<_> = (0..rounds).map(|_| runtime.block_on(measure())).collect();
+    let names = [
+        "vended, first",
+        "vended again",
+        "credentials, first",
+        "credentials again",
+        "evicted, all of them",
+    ];
+    let mut rows = vec![row!["", "of as many users", "of one user's options", "ratio (aim: 2)"]];
+    for (row, name) in names.iter().enumerate() {
+        let of = |column: usize| {
+            let mut taken: Vec<_> = rounds.iter().map(|round| round[row][column]).collect();
+            taken.sort();
+            taken[taken.len() / 2]
+        };
+        let (users, variants) = (of(0), of(1));
+        rows.push(row![
+            name,
+            format!("{users:.1?}"),
+            format!("{variants:.1?}"),
+            ratio(variants, users)
+        ]);
+    }
+    table(&format!("{count} sets of options of one user, in turn"), &rows);
+}
+
 fn main() {
-    let parts: [(&str, fn()); 4] = [
+    let parts: [(&str, fn()); 5] = [
+        ("options", options),
         ("memory", memory),
         ("newcomers", newcomers),
         ("day", a_day),

@@ -48,7 +48,7 @@ mod guest;
 mod identity_cache;
 mod identity_state;
 mod kept_identities;
-mod lease;
+pub(crate) mod lease;
 mod login;
 mod login_status;
 mod login_subjects;

@@ -452,7 +452,8 @@ impl Intercept for ServerDate {
     }
 }
 
-/// The service's code in an orchestrator's error.
+/// The service's code in an orchestrator's error, if the operation has no error type of its own for it: those are about what was sent,
+/// as STS's `ExpiredTokenException` is about a web identity token, and not about who signed.
 pub(crate) fn code_of(error: &OrchestratorError<context::Error>) -> Option<&str> {
     let mut next = Some(error.as_operation_error()? as &dyn std::error::Error);
     while let Some(error) = next {

@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::refresh::Cached;
 
 /// Unless the builder says otherwise.
-pub(super) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 
 /// What a session's credentials are handed out as.
 pub(super) struct Leased {

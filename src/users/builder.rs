@@ -8,6 +8,7 @@ use super::metrics::Counters;
 use super::refresher::Refresher;
 use super::table::Table;
 use super::{UserCredentials, UsersInner};
+use crate::client::lease::DEFAULT_LEASE;
 use crate::client::user_sessions::UserSessions;
 use crate::client::{CognitoCredentialsProvider, Flow};
 use crate::error::{Error, ErrorKind};
@@ -39,6 +40,7 @@ pub struct UserCredentialsBuilder {
     recent_use: Duration,
     max_wait: Duration,
     exchange_timeout: Duration,
+    lease: Option<Duration>,
 }
 
 impl UserCredentialsBuilder {
@@ -51,6 +53,7 @@ impl UserCredentialsBuilder {
             recent_use: Duration::from_secs(15 * 60),
             max_wait: Duration::from_secs(300),
             exchange_timeout: Duration::from_secs(15),
+            lease: Some(DEFAULT_LEASE),
         }
     }
 
@@ -94,11 +97,19 @@ impl UserCredentialsBuilder {
         self
     }
 
+    /// How far ahead the expiry is at most that credentials say of themselves when a session hands them out, so that whoever keeps them
+    /// until then soon hears that the user is denied. 60 seconds by default; `None` lets them say when they really end. What it costs,
+    /// see [`CognitoCredentialsProviderBuilder::lease`](crate::client::CognitoCredentialsProviderBuilder::lease).
+    pub fn lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
+        self.lease = lease.into();
+        self
+    }
+
     /// Builds it. Does no I/O, and needs no runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`]: a capacity of 0, or no HTTP client for STS where the flow needs it.
+    /// [`ErrorKind::Configuration`]: a capacity of 0, a lease of no length, or no HTTP client for STS where the flow needs it.
     pub fn build(self) -> Result<UserCredentials, Error> {
         if self.capacity == 0 {
             return Err(Error::new(
@@ -114,6 +125,7 @@ impl UserCredentialsBuilder {
         let provider = CognitoCredentialsProvider::builder(self.vendor.identity_pool_id())
             .reaching(settings, app)
             .flow(self.flow.clone())
+            .lease(self.lease)
             .refresh_policy(policy);
         let inner = Arc::new(UsersInner {
             flow: self.flow,

@@ -9,9 +9,10 @@ use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity, SharedIden
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_types::config_bag::ConfigBag;
 use cognito_identity_pool::client::CognitoCredentialsProviderBuilder;
-use cognito_identity_pool::{CognitoCredentialsProvider, ErrorKind, Login, Session};
+use cognito_identity_pool::users::UserCredentialsBuilder;
+use cognito_identity_pool::{CognitoCredentialsProvider, ErrorKind, Login, Session, UserCredentials};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, user};
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -98,4 +99,20 @@ async fn our_own_identity_cache_does_not_see_it() {
         assert_eq!(identity.expiration(), Some(really));
         assert_eq!(identity.data::<Credentials>().unwrap().expiry(), Some(really));
     }
+}
+
+#[tokio::test]
+async fn a_backends_sessions_have_a_lease_too() {
+    let stage = Stage::start().await;
+    let left = async |users: UserCredentialsBuilder| {
+        let users = users.build().unwrap();
+        let end = end(&users.for_user(&user("alice"))).await;
+        end.duration_since(stage.clock.now()).unwrap()
+    };
+    let builder = || UserCredentials::builder(stage.vendor());
+    assert_eq!(left(builder()).await, LEASE);
+    assert_eq!(left(builder().lease(LEASE / 4)).await, LEASE / 4);
+    assert_eq!(left(builder().lease(None)).await, HOUR);
+    let error = builder().lease(Duration::ZERO).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
 }

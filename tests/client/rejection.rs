@@ -4,8 +4,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use crate::stage::{Backend, Order, Stage, ours};
+use aws_sdk_sts::types::error::ExpiredTokenException;
 use aws_smithy_http_client::test_util::infallible_client_fn;
+use aws_smithy_runtime_api::client::interceptors::context::{self, Input, InterceptorContext};
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::error::ErrorMetadata;
 use cognito_identity_pool::{BackendError, CognitoCredentialsProvider, ErrorKind, Login};
 
 /// How a service says it, protocol by protocol.
@@ -200,4 +205,23 @@ async fn it_is_tried_once_per_signer_and_not_for_ever() {
     let error = ours(&client.get_caller_identity().send().await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::NotAuthorized);
     assert_eq!(scene.signers().len(), 1);
+}
+
+#[tokio::test]
+async fn an_operations_own_error_of_the_same_name_says_nothing_of_who_signed() {
+    use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError as Refused;
+    let stage = Stage::start().await;
+    let classifier = stage.provider().rejection_retry();
+    let action = |error: Refused| {
+        let mut context = InterceptorContext::new(Input::erase(()));
+        context.set_output_or_error(Err(OrchestratorError::operation(context::Error::erase(error))));
+        classifier.classify_retry(&context)
+    };
+    let code = ErrorMetadata::builder().code("ExpiredTokenException").build();
+    let web_identity = ExpiredTokenException::builder().meta(code.clone()).build();
+    assert_eq!(
+        action(Refused::ExpiredTokenException(web_identity)),
+        RetryAction::NoActionIndicated
+    );
+    assert_eq!(action(Refused::generic(code)), RetryAction::transient_error());
 }

@@ -6,6 +6,8 @@ mod backend;
 mod forget_user;
 #[path = "../../examples/lambda_backend/handler.rs"]
 mod handler;
+#[path = "../../examples/axum_backend/prometheus.rs"]
+mod prometheus;
 #[path = "../../examples/tenant_tags.rs"]
 mod tenant_tags;
 
@@ -154,6 +156,35 @@ impl App {
 }
 
 // ---- axum_backend and HttpBackend ----
+
+#[tokio::test]
+async fn the_scraper_reads_what_the_backend_counts() {
+    let recorder = prometheus::recorder().unwrap();
+    let routes = prometheus::routes(recorder.handle());
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    let app = App::start().await;
+    let backend = app.http_backend(&app.alice().await).build().unwrap();
+    let alice = app
+        .stage
+        .provider()
+        .switch_to(Login::developer(backend).subject("alice"));
+    alice.ready().await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let scraped = app.http.get(url).send().await.unwrap().error_for_status().unwrap();
+    assert_eq!(scraped.headers()["content-type"], "text/plain; version=0.0.4");
+    let scraped = scraped.text().await.unwrap();
+    for line in [
+        "# TYPE cognito_identity_pool_vends_total counter",
+        r#"cognito_identity_pool_vends_total{operation="vend",source="asked",outcome="ok"} 1"#,
+        r#"cognito_identity_pool_attempts_total{outcome="ok"} 1"#,
+        "# TYPE cognito_identity_pool_vend_duration_seconds histogram",
+        r#"cognito_identity_pool_vend_duration_seconds_bucket{source="asked",le="+Inf"} 1"#,
+    ] {
+        assert!(scraped.lines().any(|scraped| scraped == line), "{line} in\n{scraped}");
+    }
+}
 
 #[tokio::test]
 async fn a_user_of_the_backend_signs_aws_requests() {

@@ -10,7 +10,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use cognito_identity_pool::{
     BackendError, ErrorKind, Login, TokenVendor, TokenVerifier, UserCredentials,
     local::LocalFault,
-    server::{GuestClaim, MemorySharedStore, RequestLimit, VendRequest},
+    server::{GuestClaim, GuestClaims, MemorySharedStore, RequestLimit, VendRequest},
 };
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -208,6 +208,9 @@ async fn vends_are_counted_by_where_the_token_came_from_and_what_came_of_it() {
     stage.pool.faults().next_of(TOKEN, LocalFault::Status(500));
     let fresh = VendRequest::new(user("carol")).fresh(true);
     vendor.vend_with(fresh).await.unwrap_err();
+    let refuse = LocalFault::refuse("ResourceConflictException").unwrap();
+    stage.pool.faults().next_of(TOKEN, refuse);
+    vendor.vend(&user("erin")).await.unwrap_err();
     vendor.deny(&alice).await.unwrap();
     assert_eq!(vendor.vend(&alice).await.unwrap_err().kind(), ErrorKind::Denied);
     vendor.vend_credentials(&bob).await.unwrap();
@@ -217,6 +220,7 @@ async fn vends_are_counted_by_where_the_token_came_from_and_what_came_of_it() {
         ("vends_total{operation=vend,outcome=denied,source=none}", 1.0),
         ("vends_total{operation=vend_credentials,outcome=ok,source=asked}", 1.0),
         ("attempts_total{outcome=throttled}", 1.0),
+        ("attempts_total{outcome=refused}", 1.0),
         ("attempts_total{outcome=failed}", 1.0),
         ("exchanges_total{by=vendor,kind=first,outcome=ok}", 1.0),
         ("operations_total{operation=exchange,outcome=ok}", 1.0),
@@ -322,17 +326,23 @@ async fn refusals_of_users_and_guests_are_counted_by_cause() {
     vendor.link_guest(&user("eve"), garbage).await.unwrap_err();
     vendor.link_guest(&user("alice"), claim("device-1")).await.unwrap();
     vendor.link_guest(&user("eve"), claim("device-1")).await.unwrap_err();
+    let keys = GuestClaims::hmac_sha256("another key of at least 32 bytes!").unwrap();
+    let elsewhere = stage.vendor_builder().guest_claims(keys).build().unwrap();
+    let made = elsewhere.new_guest("device-3").await.unwrap();
+    let theirs = GuestClaim::new(made.ticket.expose(), made.identity_id, "device-3");
+    vendor.link_guest(&user("eve"), theirs).await.unwrap_err();
     recorded.has(&[
-        ("operations_total{operation=new_guest,outcome=ok}", 1.0),
+        ("operations_total{operation=new_guest,outcome=ok}", 2.0),
         (
             "operations_total{operation=issue_guest_claim,outcome=claim_refused}",
             1.0,
         ),
         ("operations_total{operation=link_guest,outcome=ok}", 1.0),
-        ("operations_total{operation=link_guest,outcome=claim_refused}", 3.0),
+        ("operations_total{operation=link_guest,outcome=claim_refused}", 4.0),
         ("guest_claims_refused_total{cause=foreign_client}", 1.0),
         ("guest_claims_refused_total{cause=forged}", 1.0),
         ("guest_claims_refused_total{cause=malformed}", 1.0),
+        ("guest_claims_refused_total{cause=unknown_key}", 1.0),
         ("guest_claims_refused_total{cause=used}", 1.0),
     ]);
     recorded.names(REFUSALS);
@@ -355,15 +365,24 @@ async fn verifications_are_counted_by_cause_and_the_keys_have_an_age() {
     verifier.verify(token).await.unwrap();
     verifier.verify(token).await.unwrap();
     verifier.verify("garbage").await.unwrap_err();
+    // A key id that Cognito does not publish.
+    let (_, rest) = token.split_once('.').unwrap();
+    let header = base64_simd::URL_SAFE_NO_PAD.encode_to_string(r#"{"kid":"forged","alg":"RS512"}"#);
+    stage.clock.advance(Duration::from_secs(61));
+    verifier.verify(&format!("{header}.{rest}")).await.unwrap_err();
     stage.clock.advance(Duration::from_secs(3_600));
     verifier.verify(token).await.unwrap_err();
     let now = recorded.get("keys_fetched_timestamp_seconds{}");
-    assert_eq!(now, 1_790_000_000.0);
+    assert_eq!(now, 1_790_000_061.0);
     recorded.has(&[
         ("verifications_total{cause=none,outcome=ok}", 2.0),
         ("verifications_total{cause=wrong_token_kind,outcome=invalid_token}", 1.0),
         ("verifications_total{cause=token_expired,outcome=invalid_token}", 1.0),
-        ("key_fetches_total{outcome=ok}", 1.0),
+        (
+            "verifications_total{cause=signature_not_verified,outcome=invalid_token}",
+            1.0,
+        ),
+        ("key_fetches_total{outcome=ok}", 2.0),
     ]);
     recorded.names(VERIFIER);
 }
