@@ -374,6 +374,7 @@ fn options() {
             .configure(&config)
             .requests_per_second(None)
             .user_limit(NonZeroU32::MAX, Duration::from_nanos(1))
+            .cache_capacity(count)
             .build()
             .unwrap()
     };

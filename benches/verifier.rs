@@ -140,9 +140,11 @@ async fn beside_a_dead_key_endpoint(pool: &LocalIdentityPool, token: &str) {
     let mut all = Vec::new();
     for (name, uri) in uris {
         let clock = Turned::default();
-        let config = pool.backend_config().into_builder().time_source(clock.clone()).build();
+        // The pool's own client knows the way to the pool alone.
+        let config = pool.backend_config().into_builder().time_source(clock.clone());
+        let config = config.http_client(aws_smithy_http_client::Builder::new().build_http());
         let verifier = TokenVerifier::builder(pool.identity_pool_id(), PROVIDER)
-            .configure(&config)
+            .configure(&config.build())
             .jwks_uri(uri)
             .build()
             .unwrap();
