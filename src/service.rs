@@ -1,6 +1,7 @@
 //! The only door to AWS: one typed function per operation used. Responses are checked for completeness, and nothing that can
 //! hold a secret (an SDK input, output or error) leaves this room.
 
+pub(crate) mod attempts;
 mod explain;
 mod facts;
 #[cfg(any(feature = "http-backend", feature = "refresh-token", feature = "verify"))]

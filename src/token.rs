@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, de};
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -118,7 +119,7 @@ impl<'de> Deserialize<'de> for OpenIdToken {
 ///
 /// In a Cognito token `sub` is the identity id and `aud` the identity pool id. A claim that is absent, or of a type that it
 /// cannot be read from, is `None`, or left out of a list.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TokenClaims {
     /// Who the token is about. For a Cognito token the identity id. A number is read as its digits.
@@ -144,18 +145,9 @@ impl TokenClaims {
         };
         let payload = payload.trim_end_matches('=');
         let payload = Zeroizing::new(base64_simd::URL_SAFE_NO_PAD.decode_to_vec(payload).ok()?);
-        let Value::Object(claims) = serde_json::from_slice(&payload).ok()? else {
-            return None;
-        };
-        let claim = |name| claims.get(name);
-        Some(Self {
-            sub: claim("sub").and_then(text),
-            aud: claim("aud").map(list).unwrap_or_default().into_iter().next(),
-            iss: claim("iss").and_then(text),
-            exp: claim("exp").and_then(seconds),
-            iat: claim("iat").and_then(seconds),
-            amr: claim("amr").map(list).unwrap_or_default(),
-        })
+        let mut json = serde_json::Deserializer::from_slice(&payload);
+        let claims = json.deserialize_map(ClaimsVisitor).ok()?;
+        json.end().ok().map(|()| claims)
     }
 
     /// When the token expires, if it says so.
@@ -171,19 +163,62 @@ impl TokenClaims {
     }
 }
 
-fn text(claim: &Value) -> Option<String> {
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum ClaimName {
+    Sub,
+    Aud,
+    Iss,
+    Exp,
+    Iat,
+    Amr,
+    #[serde(other)]
+    Other,
+}
+
+/// Reads the claims one by one, so that what is left out costs nothing. Of a claim that occurs twice the last one counts.
+struct ClaimsVisitor;
+
+impl<'de> Visitor<'de> for ClaimsVisitor {
+    type Value = TokenClaims;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the claims of a token")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TokenClaims, A::Error> {
+        let mut claims = TokenClaims::default();
+        while let Some(name) = map.next_key()? {
+            match name {
+                ClaimName::Sub => claims.sub = text(map.next_value()?),
+                ClaimName::Aud => claims.aud = list(map.next_value()?).into_iter().next(),
+                ClaimName::Iss => claims.iss = text(map.next_value()?),
+                ClaimName::Exp => claims.exp = seconds(&map.next_value()?),
+                ClaimName::Iat => claims.iat = seconds(&map.next_value()?),
+                ClaimName::Amr => claims.amr = list(map.next_value()?),
+                ClaimName::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(claims)
+    }
+}
+
+fn text(claim: Value) -> Option<String> {
     match claim {
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Some(text),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
 }
 
 /// The texts of a list, or the one text that stands in place of a list.
-fn list(claim: &Value) -> Vec<String> {
-    let entry = |entry: &Value| text(entry.get("method").unwrap_or(entry));
+fn list(claim: Value) -> Vec<String> {
+    let entry = |entry| match entry {
+        Value::Object(mut members) => text(members.remove("method")?),
+        entry => text(entry),
+    };
     match claim {
-        Value::Array(entries) => entries.iter().filter_map(entry).collect(),
+        Value::Array(entries) => entries.into_iter().filter_map(entry).collect(),
         one => entry(one).into_iter().collect(),
     }
 }
@@ -332,6 +367,7 @@ mod tests {
             (r#""amr":{}"#, vec![]),
             (r#""iat":{"seconds":1}"#, vec![]),
             (r#""sub":["x"]"#, vec![]),
+            (r#""sub":"twice","iat":7,"sub":["x"],"iat":null"#, vec![]),
             (r#""nbf":"soon","azp":[[]]"#, vec![]),
         ] {
             let token = jwt(&format!("{{{GOOD},{odd}}}"));

@@ -10,6 +10,19 @@ use crate::error::Error;
 use crate::ids::IdentityId;
 
 /// A session that has made its first exchange: see [`Session::ready`](super::Session::ready).
+///
+/// ```no_run
+/// # use cognito_identity_pool::{Session, client::IdentityOutcome};
+/// # async fn example(alice: Session) -> Result<(), cognito_identity_pool::Error> {
+/// let signed_in = alice.ready().await?;
+/// if let IdentityOutcome::Replaced { from } = &signed_in.outcome {
+///     println!("what is stored under {from} has to be moved to {}", signed_in.identity_id);
+/// }
+/// if let Some(error) = &signed_in.not_stored {
+///     println!("the disk may be full: {error}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SignIn {

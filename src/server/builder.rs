@@ -20,7 +20,7 @@ use super::vending::{TokenVendor, VendorInner};
 use crate::clock::{Clock, Timer};
 use crate::error::Error;
 use crate::metrics;
-use crate::service::signed::AttemptWatch;
+use crate::service::attempts::AttemptWatch;
 use crate::service::{IdentityService, sleep_impl, time_source};
 use crate::token::TokenDuration;
 

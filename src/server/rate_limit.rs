@@ -23,7 +23,7 @@ pub(super) use self::user_limit::UserLimit;
 use crate::clock::{Clock, Now, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::metrics;
-use crate::service::signed::AttemptWatch;
+use crate::service::attempts::AttemptWatch;
 
 /// The part of the rate that background requests get however many interactive ones wait.
 const FLOOR: f64 = 0.2;

@@ -1,7 +1,6 @@
 //! The operations that Cognito takes from a backend alone: signed with the app's own AWS credentials.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -10,29 +9,19 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_cognitoidentity::Client;
 use aws_sdk_cognitoidentity::config::IdentityCache;
 use aws_sdk_cognitoidentity::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_cognitoidentity::operation::get_open_id_token_for_developer_identity::GetOpenIdTokenForDeveloperIdentityError;
 use aws_sdk_cognitoidentity::types::IdentityDescription as Described;
 use aws_smithy_async::time::SharedTimeSource;
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
-};
-use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
-use aws_smithy_runtime_api::client::retries::RequestAttempts;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::Response;
-use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
 
+use super::attempts::{AttemptWatch, CountAttempts, TOKEN_OPERATION};
 use super::facts::Facts;
 use super::{ServiceSettings, checked_identity, present, refused, time_source};
 use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
 use crate::logins::Logins;
-use crate::metrics;
 use crate::token::{OpenIdToken, TokenDuration};
 
 /// What the service takes and gives at most in one page (`QueryLimit`), and deletes at most in one call.
@@ -40,17 +29,6 @@ pub(crate) const PAGE: usize = 60;
 
 /// Credentials that AWS refused are dropped no more often than this.
 const DROP_EVERY: Duration = Duration::from_secs(30);
-
-/// The operation whose attempts are counted: its quota is the one that is short.
-const TOKEN_OPERATION: &str = "GetOpenIdTokenForDeveloperIdentity";
-
-/// The codes by which AWS throttles.
-const THROTTLED: [&str; 4] = [
-    "TooManyRequestsException",
-    "ThrottlingException",
-    "Throttling",
-    "LimitExceededException",
-];
 
 /// The signed operations on one identity pool.
 #[derive(Debug, Clone)]
@@ -492,82 +470,6 @@ fn are_credentials_refused(error: &Error) -> bool {
         "ExpiredToken",
     ];
     error.code().is_some_and(|code| CODES.contains(&code))
-}
-
-/// Is told what the SDK does with a request on its own: a limit of requests has to count it.
-pub(crate) trait AttemptWatch: fmt::Debug + Send + Sync {
-    /// The request is sent once more.
-    fn repeated(&self);
-
-    /// An attempt was throttled.
-    fn throttled(&self);
-}
-
-/// Of all operations of the client it looks at those for tokens.
-struct CountAttempts(Option<Arc<dyn AttemptWatch>>);
-
-fn asks_for_token(config: &ConfigBag) -> bool {
-    config
-        .load::<Metadata>()
-        .is_some_and(|operation| operation.name() == TOKEN_OPERATION)
-}
-
-#[dyn_dispatch_hint]
-impl Intercept for CountAttempts {
-    fn name(&self) -> &'static str {
-        "CognitoVendorAttempts"
-    }
-
-    fn read_before_attempt(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let attempts = config.load::<RequestAttempts>().map_or(1, RequestAttempts::attempts);
-        if let Some(watch) = self.0.as_ref().filter(|_| attempts > 1 && asks_for_token(config)) {
-            watch.repeated();
-        }
-        Ok(())
-    }
-
-    fn read_after_attempt(
-        &self,
-        context: &FinalizerInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if !asks_for_token(config) {
-            return Ok(());
-        }
-        let outcome = match context.output_or_error() {
-            Some(Ok(_)) => "ok",
-            Some(Err(error)) => match error.as_operation_error() {
-                Some(error) if is_throttled(error) => "throttled",
-                Some(_) => "refused",
-                None => "failed",
-            },
-            None => "failed",
-        };
-        if let (Some(watch), "throttled") = (&self.0, outcome) {
-            watch.throttled();
-        }
-        metrics::attempt(outcome);
-        Ok(())
-    }
-}
-
-impl fmt::Debug for CountAttempts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CountAttempts")
-    }
-}
-
-fn is_throttled(error: &aws_smithy_runtime_api::client::interceptors::context::Error) -> bool {
-    error
-        .downcast_ref::<GetOpenIdTokenForDeveloperIdentityError>()
-        .and_then(ProvideErrorMetadata::code)
-        .is_some_and(|code| THROTTLED.contains(&code))
 }
 
 /// The answer "there is no such user or identity", as opposed to "there is no such pool".

@@ -181,6 +181,8 @@ async fn a_disk_that_is_full_leaves_the_session_alone() {
     let login = Login::developer(stage.backend("alice")).subject("alice");
     let user = provider.switch_to(login).ready().await.unwrap();
     assert_eq!(user.identity_id, before, "and is linked");
+    let not_stored = user.not_stored.map(|error| error.kind());
+    assert_eq!(not_stored, Some(ErrorKind::Store), "and who signs in is told");
     // Only the one who asks for it to be forgotten has to know that the disk still has it.
     guest(&provider).await;
     assert_eq!(provider.clear_identity().await.unwrap_err().kind(), ErrorKind::Store);
