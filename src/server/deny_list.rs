@@ -151,39 +151,31 @@ impl DenyList {
         }
     }
 
+    /// Changes what is kept of a user, and keeps it only as long as it says something.
     fn change<T>(&self, user: &DeveloperUserId, change: impl FnOnce(&mut UserState, Now) -> T) -> T {
         let now = self.clock.now();
         let (changed, more) = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let denied = |users: &HashMap<_, UserState>| users.get(user).is_some_and(|state| state.denied.is_some());
-            let before = metrics::ENABLED && denied(&users);
-            let changed = Self::change_in(&mut users, user, change, now);
-            let after = metrics::ENABLED && denied(&users);
-            (changed, f64::from(u8::from(after)) - f64::from(u8::from(before)))
-        };
-        metrics::denied_users(more);
-        changed
-    }
-
-    fn change_in<T>(
-        users: &mut HashMap<DeveloperUserId, UserState>,
-        user: &DeveloperUserId,
-        change: impl FnOnce(&mut UserState, Now) -> T,
-        now: Now,
-    ) -> T {
-        if let Some(state) = users.get_mut(user) {
+            let mut new = UserState::default();
+            let kept = users.get_mut(user);
+            let was_kept = kept.is_some();
+            let state = kept.unwrap_or(&mut new);
+            let was_denied = state.denied.is_some();
             let changed = change(state, now);
             state.stray_until = state.stray_until.filter(|until| !until.is_over(now));
-            if !state.is_denied(now) && state.holds == 0 && state.begun == 0 && state.stray_until.is_none() {
-                users.remove(user);
+            let keep = state.is_denied(now) || state.holds > 0 || state.begun > 0 || state.stray_until.is_some();
+            let is_denied = keep && state.denied.is_some();
+            match (was_kept, keep) {
+                (true, false) => drop(users.remove(user)),
+                (false, true) => drop(users.insert(user.clone(), new)),
+                _ => {}
             }
-            return changed;
-        }
-        let mut state = UserState::default();
-        let changed = change(&mut state, now);
-        if state.denied.is_some() || state.holds > 0 || state.begun > 0 {
-            users.insert(user.clone(), state);
-        }
+            (
+                changed,
+                f64::from(u8::from(is_denied)) - f64::from(u8::from(was_denied)),
+            )
+        };
+        metrics::denied_users(more);
         changed
     }
 }

@@ -11,6 +11,7 @@ use aws_sdk_cognitoidentity::config::IdentityCache;
 use aws_sdk_cognitoidentity::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cognitoidentity::types::IdentityDescription as Described;
 use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_runtime_api::client::interceptors::SharedInterceptor;
 use aws_smithy_runtime_api::http::Response;
 use aws_types::SdkConfig;
 use aws_types::request_id::RequestId;
@@ -106,8 +107,8 @@ impl SignedService {
         })?;
         let mut config = settings
             .client_config(&pool, Some(app))?
-            .credentials_provider(credentials)
-            .interceptor(CountAttempts(watch.clone()));
+            .credentials_provider(credentials);
+        config.push_interceptor(SharedInterceptor::permanent(CountAttempts(watch.clone())));
         match app.identity_cache() {
             Some(cache) => config.set_identity_cache(cache),
             None => config.set_identity_cache(IdentityCache::lazy().build()),

@@ -8,10 +8,11 @@
 
 use std::time::Duration;
 
-/// To which part the rate falls at a refusal: CUBIC's factor.
-const CUT: f64 = 0.7;
-/// How long a fair share takes to grow back after a refusal, in seconds.
-const REGAIN: f64 = 90.0;
+/// To which part the rate falls at a refusal. CUBIC's factor is 0.7; here a refusal meets many instances at once, each of which is cut.
+const CUT: f64 = 0.85;
+/// How long a fair share takes to grow back after a refusal, in seconds: so long that the account refuses less than one request in a
+/// hundred, and that the slowest hundredth of those that somebody waits for need not pause for the SDK's repetition.
+const REGAIN: f64 = 150.0;
 /// No refusal within this time after one that counted counts: it was most likely under way by then.
 const SETTLE: Duration = Duration::from_millis(200);
 /// However often the account refuses, this part of the quota is tried, and at least [`LEAST`].
@@ -85,8 +86,8 @@ mod tests {
     fn shares_that_came_apart_become_equal() {
         let mut shares = [Share::new(10.0, 2.0), Share::new(10.0, 2.0)];
         let mut now = Duration::from_secs(1);
-        // One of them was cut three times while the other asked for little.
-        for _ in 0..3 {
+        // One of them was cut six times while the other asked for little.
+        for _ in 0..6 {
             shares[0].refused(now);
             now += SETTLE;
         }

@@ -267,7 +267,7 @@ async fn a_fleet_uses_the_quota_and_is_refused_little_and_every_instance_has_its
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_for_a_turn_because_of_background_work() {
+async fn nobody_waits_longer_because_of_background_work() {
     let (_, alone) = a_day(1, 0.0).await;
     let (_, beside) = a_day(1, BACKGROUND).await;
     println!("alone {alone:?}, beside background work {beside:?}");
@@ -275,8 +275,8 @@ async fn nobody_waits_longer_for_a_turn_because_of_background_work() {
     // The next turn of the quota, which background work may just have taken.
     assert!(beside.waited <= Duration::from_millis(50), "{beside:?}");
     assert!(beside.turned_away <= 0.01, "{beside:?}");
-    // One of a hundred is refused by the account, and the SDK pauses for up to a second.
-    assert!(beside.took <= Duration::from_secs(1), "{beside:?}");
+    // So few are refused by the account that the pause of the SDK before it asks again does not show.
+    assert!(beside.took <= alone.took + alone.took / 10, "{alone:?} {beside:?}");
 }
 
 #[tokio::test(start_paused = true)]
