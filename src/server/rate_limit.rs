@@ -51,8 +51,8 @@ const SET_BACK: Duration = Duration::from_secs(1);
 /// | what | how much |
 /// |---|---|
 /// | start | the quota by the number of instances |
-/// | a refusal (`TooManyRequestsException` and the like) | 0.7 × the rate, at most once in 200 ms; never less than a thousandth of the quota, or 1 in 20 s |
-/// | growth while somebody has to wait | after 90 s a fair share has grown back what a refusal took; it goes with the cube of the time, up to the whole quota. Three times as fast while the share is overdrawn |
+/// | a refusal (`TooManyRequestsException` and the like) | 0.85 × the rate, at most once in 200 ms; never less than a thousandth of the quota, or 1 in 20 s |
+/// | growth while somebody has to wait | after 150 s a fair share has grown back what a refusal took; it goes with the cube of the time, up to the whole quota. Three times as fast while the share is overdrawn |
 /// | while the rate suffices | it stays as it is |
 /// | after 30 s without a request | it starts again |
 /// | interactive requests | may overdraw the share by 2 s of it, or 2 requests; by ten times that while background requests wait, which pay it back |
