@@ -294,7 +294,7 @@ async fn the_limit_tells_its_rate_and_who_waits_and_who_is_refused() {
     impatient.vend(&user("dave")).await.unwrap_err();
     stage.clock.advance(Duration::from_secs(1));
     impatient.vend(&user("dave")).await.unwrap();
-    recorded.has(&[("rate_limit{}", 3.5)]);
+    recorded.has(&[("rate_limit{}", 4.25)]);
     recorded.names(LIMIT);
     drop((impatient, patient, limit));
     recorded.has(&[("rate_limit{}", 0.0)]);
