@@ -80,6 +80,15 @@ struct Poll {
     task: Option<tokio::task::AbortHandle>,
 }
 
+/// What is known of one user.
+struct Known<'a> {
+    /// Until then.
+    serves: Expiry,
+    /// Since then.
+    heard: Now,
+    entries: Vec<&'a DenyEntry>,
+}
+
 impl SharedDenyList {
     pub(super) fn new(
         store: SharedState,
@@ -99,47 +108,44 @@ impl SharedDenyList {
         })
     }
 
+    /// Looks at what is known of a user: by the last read of the user's entries, or by the last list.
+    fn known<R>(&self, user: &DeveloperUserId, look: impl FnOnce(Option<Known<'_>>) -> R) -> R {
+        if self.updates.interval.is_none() {
+            return look(lock(&self.reads).get(user).map(|read| Known {
+                serves: read.serves,
+                heard: read.heard,
+                entries: read.found.iter().flatten().collect(),
+            }));
+        }
+        look(self.list.load().as_ref().map(|list| Known {
+            serves: list.serves,
+            heard: list.heard,
+            entries: list.of_user(user, &self.store),
+        }))
+    }
+
     /// Whether the user may be served, by what is known at this moment. Nobody may if that is too long ago.
     pub(super) fn check(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
-        if self.updates.interval.is_none() {
-            let reads = lock(&self.reads);
-            let read = reads.get(user).filter(|read| !read.serves.is_over(now));
-            let standing = read.map(Read::refusal);
-            drop(reads);
-            return standing.unwrap_or_else(|| Err(self.stale()));
-        }
-        let list = self.list.load();
-        match list.as_ref().filter(|list| !list.serves.is_over(now)) {
-            Some(list) => refusal(list.of_user(user, &self.store)),
-            None => Err(self.stale()),
-        }
+        let standing = self.known(user, |known| {
+            let known = known.filter(|known| !known.serves.is_over(now));
+            known.map(|known| refusal(known.entries))
+        });
+        standing.unwrap_or_else(|| Err(self.stale()))
     }
 
     /// As [`check`](Self::check), for a request that began at `began` and may have waited for the list: if the user has been forgotten
     /// since, it must not land.
     pub(super) fn check_begun(&self, user: &DeveloperUserId, began: Now, now: Now) -> Result<(), Error> {
         self.check(user, now)?;
-        let forgotten = if self.updates.interval.is_none() {
-            let reads = lock(&self.reads);
-            let read = reads.get(user);
-            read.is_some_and(|read| forgotten_since(read.found.iter().flatten(), read.heard, began, now))
-        } else {
-            let list = self.list.load();
-            let list = list.as_ref();
-            list.is_some_and(|list| forgotten_since(list.of_user(user, &self.store), list.heard, began, now))
-        };
+        let forgotten = self.known(user, |known| {
+            known.is_some_and(|known| forgotten_since(known.entries, known.heard, began, now))
+        });
         if forgotten { Err(held()) } else { Ok(()) }
     }
 
     /// As [`check`](Self::check), but whoever is not known to be refused is not.
     pub(super) fn check_known(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        if self.updates.interval.is_none() {
-            let reads = lock(&self.reads);
-            return reads.get(user).map_or(Ok(()), Read::refusal);
-        }
-        let list = self.list.load();
-        list.as_ref()
-            .map_or(Ok(()), |list| refusal(list.of_user(user, &self.store)))
+        self.known(user, |known| known.map_or(Ok(()), |known| refusal(known.entries)))
     }
 
     /// Whether what is known of `user` should be brought up to date.
@@ -211,8 +217,12 @@ impl SharedDenyList {
             if let Ok(entry) = entry {
                 found[usize::from(kind == EntryKind::Held)] = Some(entry);
                 let serves = Expiry::after(at, self.updates.max_stale);
-                let heard = at;
-                reads.insert(user.clone(), Read { serves, heard, found });
+                let read = Read {
+                    serves,
+                    heard: at,
+                    found,
+                };
+                reads.insert(user.clone(), read);
             }
             return;
         }
