@@ -288,18 +288,13 @@ impl ResolveCachedIdentity for CognitoIdentityCache {
                 None => IdentityFuture::new(async move { self.other(begun, &resolver, components, config).await }),
             };
         }
-        let hit = if self.pins_beside.in_use() || resolution::is_overheard() {
-            None
-        } else {
-            let current = &self.served.current;
-            current.hit(self.bound(&begun), |snapshot| {
-                snapshot.map(|snapshot| snapshot.identity())
-            })
-        };
-        match hit {
-            Some(identity) => IdentityFuture::ready(Ok(identity)),
-            None => IdentityFuture::new(self.own(begun, config)),
+        if self.pins_beside.in_use() || resolution::is_overheard() {
+            return IdentityFuture::new(self.own(begun, config));
         }
+        self.served.current.hit(self.bound(&begun), |snapshot| match snapshot {
+            Some(snapshot) => IdentityFuture::ready(Ok(snapshot.identity())),
+            None => IdentityFuture::new(self.own(begun, config)),
+        })
     }
 
     /// Runs once for each operation, before its first attempt.

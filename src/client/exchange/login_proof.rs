@@ -267,28 +267,27 @@ impl SessionCaches {
     /// Finds a mix-up before it is sent: as far as the token can be read, it has to be this pool's and the identity's.
     fn check(&self, answer: &DeveloperIdentity) -> Result<(), Error> {
         let pool = &self.context.pool;
-        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidResponse, message));
+        let wrong = |message: String| Error::new(ErrorKind::InvalidResponse, message);
         let other_pool = |message: String| {
-            let hint = "give the backend's TokenVendor and this provider the same pool id";
-            wrong(message).map_err(|error| error.with_hint(hint))
+            wrong(message).with_hint("give the backend's TokenVendor and this provider the same pool id")
         };
         if answer.identity_id().region() != pool.region() {
-            return other_pool(format!(
+            return Err(other_pool(format!(
                 "the backend's identity is of region {}, the pool of {}",
                 answer.identity_id().region(),
                 pool.region()
-            ));
+            )));
         }
         let Some(claims) = answer.token().unverified_claims() else {
             return Ok(());
         };
         match (claims.aud.as_deref(), claims.sub.as_deref()) {
-            (Some(aud), _) if aud != pool.as_str() => {
-                other_pool(format!("the backend's token is for another pool: {aud}, not {pool}"))
-            }
-            (_, Some(sub)) if sub != answer.identity_id().as_str() => {
-                wrong("the backend's token is for another identity than the one it names".to_owned())
-            }
+            (Some(aud), _) if aud != pool.as_str() => Err(other_pool(format!(
+                "the backend's token is for another pool: {aud}, not {pool}"
+            ))),
+            (_, Some(sub)) if sub != answer.identity_id().as_str() => Err(wrong(
+                "the backend's token is for another identity than the one it names".to_owned(),
+            )),
             _ => Ok(()),
         }
     }
