@@ -34,7 +34,7 @@ use cognito_identity_pool::server::{PrincipalTags, VendRequest};
 use cognito_identity_pool::users::UserOptions;
 use cognito_identity_pool::{DeveloperUserId, TokenVendor, UserCredentials};
 use harness::counting::{Count, Counting};
-use harness::{is_quick, median, ratio, table};
+use harness::{is_quick, median, middle, ratio, table};
 
 const POOL: &str = "us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd";
 const PROVIDER: &str = "login.mycompany.myapp";
@@ -352,7 +352,7 @@ fn a_day() {
     });
 }
 
-/// The time of `count` calls, by the runtime's clock.
+/// The time of `count` calls, one after the other.
 async fn taken(count: usize, mut call: impl AsyncFnMut(usize)) -> Duration {
     let start = Instant::now();
     for n in 0..count {
@@ -392,10 +392,8 @@ fn options() {
         let none = PrincipalTags::new();
         let of_users = async |n: usize| vend(&users_vendor, &names[n], &none).await;
         let of_variants = async |n: usize| vend(&variants_vendor, one, &tags[n]).await;
-        let vends = [
-            [taken(count, of_users).await, taken(count, of_variants).await],
-            [taken(count, of_users).await, taken(count, of_variants).await],
-        ];
+        let vends = async || [taken(count, of_users).await, taken(count, of_variants).await];
+        let [vended, vended_again] = [vends().await, vends().await];
         let (users, variants) = (
             UserCredentials::builder(users_vendor).build().unwrap(),
             UserCredentials::builder(variants_vendor).build().unwrap(),
@@ -409,22 +407,15 @@ fn options() {
             let session = variants.for_user_with(one, &options).unwrap();
             drop(black_box(session.provide_credentials().await.unwrap()));
         };
-        let sessions = [
-            [taken(count, of_users).await, taken(count, of_variants).await],
-            [taken(count, of_users).await, taken(count, of_variants).await],
-        ];
+        let exchanges = async || [taken(count, of_users).await, taken(count, of_variants).await];
+        let [exchanged, exchanged_again] = [exchanges().await, exchanges().await];
         let start = Instant::now();
         names.iter().for_each(|name| users.evict(name));
         let of_users = start.elapsed();
         let start = Instant::now();
         variants.evict(one);
-        [
-            vends[0],
-            vends[1],
-            sessions[0],
-            sessions[1],
-            [of_users, start.elapsed()],
-        ]
+        let evicted = [of_users, start.elapsed()];
+        [vended, vended_again, exchanged, exchanged_again, evicted]
     };
     let rounds: Vec<_> = (0..rounds).map(|_| runtime.block_on(measure())).collect();
     let names = [
@@ -436,11 +427,7 @@ fn options() {
     ];
     let mut rows = vec![row!["", "of as many users", "of one user's options", "ratio (aim: 2)"]];
     for (row, name) in names.iter().enumerate() {
-        let of = |column: usize| {
-            let mut taken: Vec<_> = rounds.iter().map(|round| round[row][column]).collect();
-            taken.sort();
-            taken[taken.len() / 2]
-        };
+        let of = |column: usize| middle(rounds.iter().map(|round| round[row][column]));
         let (users, variants) = (of(0), of(1));
         rows.push(row![
             name,

@@ -14,7 +14,7 @@ use aws_smithy_async::time::TimeSource;
 use bytes::Bytes;
 use cognito_identity_pool::token::TokenDuration;
 use cognito_identity_pool::{DeveloperUserId, LocalIdentityPool, TokenVendor, TokenVerifier};
-use harness::{Histogram, is_quick, ratio, table};
+use harness::{Histogram, is_quick, middle, ratio, table};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,7 +74,7 @@ async fn main() {
         }
         theirs.push(start.elapsed() / times);
     }
-    let (ours, theirs) = (median(ours), median(theirs));
+    let (ours, theirs) = (middle(ours), middle(theirs));
     table(
         "Verifying a token",
         &[
@@ -177,9 +177,4 @@ async fn beside_a_dead_key_endpoint(pool: &LocalIdentityPool, token: &str) {
         ]);
     }
     table("Verifying a token with keys that are due", &rows);
-}
-
-fn median(mut taken: Vec<Duration>) -> Duration {
-    taken.sort();
-    taken[taken.len() / 2]
 }

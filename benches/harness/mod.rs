@@ -12,9 +12,14 @@ pub(crate) fn is_quick() -> bool {
 
 /// The median of nine runs, or of one when it has to be quick.
 pub(crate) fn median(mut run: impl FnMut() -> Duration) -> Duration {
-    let mut taken: Vec<_> = (0..if is_quick() { 1 } else { 9 }).map(|_| run()).collect();
-    taken.sort();
-    taken[taken.len() / 2]
+    middle((0..if is_quick() { 1 } else { 9 }).map(|_| run()))
+}
+
+/// The median of what was measured.
+pub(crate) fn middle(measured: impl IntoIterator<Item = Duration>) -> Duration {
+    let mut measured: Vec<_> = measured.into_iter().collect();
+    measured.sort();
+    measured[measured.len() / 2]
 }
 
 /// How long one call takes, over as many calls as make a run long enough to be timed.

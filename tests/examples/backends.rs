@@ -56,6 +56,14 @@ impl Answer {
     }
 }
 
+/// On a socket of its own: where that is.
+async fn serve(routes: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
 impl App {
     async fn start() -> Self {
         Self::with(|vendor| vendor).await
@@ -83,13 +91,9 @@ impl App {
             HeaderValue::from_static(ORIGIN),
             users.into(),
         );
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let routes = backend.routes();
-        tokio::spawn(async move { axum::serve(listener, routes).await });
         Self {
             stage,
-            url,
+            url: serve(backend.routes()).await,
             http: reqwest::Client::new(),
         }
     }
@@ -169,10 +173,15 @@ async fn the_scraper_reads_what_the_backend_counts() {
         .provider()
         .switch_to(Login::developer(backend).subject("alice"));
     alice.ready().await.unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    let scraped = app.http.get(url).send().await.unwrap().error_for_status().unwrap();
+    let url = serve(routes).await;
+    let scraped = app
+        .http
+        .get(format!("{url}/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
     assert_eq!(scraped.headers()["content-type"], "text/plain; version=0.0.4");
     let scraped = scraped.text().await.unwrap();
     for line in [
