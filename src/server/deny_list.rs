@@ -8,7 +8,8 @@
 //! still reach AWS.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -82,24 +83,23 @@ impl DenyList {
 
     /// Whether the user may be served at this moment.
     pub(super) fn check(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
-        self.check_here(user, || now)?;
-        self.check_shared(user, || now)
+        self.check_here(user, now)?;
+        self.check_shared(user, now)
     }
 
     /// Whether the user is known to be refused at this moment: an old list says it, too, and refuses nobody else.
     pub(super) fn check_known(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        self.check_here(user, || self.clock.now())?;
+        self.check_here(user, self.clock.now())?;
         self.shared.as_ref().map_or(Ok(()), |shared| shared.check_known(user))
     }
 
-    fn check_here(&self, user: &DeveloperUserId, now: impl FnOnce() -> Now) -> Result<(), Error> {
+    fn check_here(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.get(user).map_or(Ok(()), |state| state.check(now()))
+        users.get(user).map_or(Ok(()), |state| state.check(now))
     }
 
-    fn check_shared(&self, user: &DeveloperUserId, now: impl FnOnce() -> Now) -> Result<(), Error> {
-        let shared = self.shared.as_ref();
-        shared.map_or(Ok(()), |shared| shared.check(user, now()))
+    fn check_shared(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
+        self.shared.as_ref().map_or(Ok(()), |shared| shared.check(user, now))
     }
 
     /// What the store says, if there is one that instances share.
@@ -109,26 +109,32 @@ impl DenyList {
 
     /// Lets something that began at `began` go on for a user: [`Admission`] says later whether it may still land.
     pub(super) fn admit(self: &Arc<Self>, user: &DeveloperUserId, began: Now) -> Result<Admission, Error> {
+        let mut now = began;
         if let Some(shared) = &self.shared {
-            shared.check_begun(user, began, self.clock.now())?;
+            // The store may have been waited for since.
+            now = self.clock.now();
+            shared.check_begun(user, began, now)?;
         }
-        let generation = self.change(user, |state, now| {
-            state.check(now)?;
-            state.begun += 1;
-            Ok::<_, Error>(state.generation)
-        })?;
+        let mut admitted = Ok(0);
+        self.change(user, now, &mut |state| {
+            admitted = state.check(now).map(|()| {
+                state.begun += 1;
+                state.generation
+            });
+        });
         Ok(Admission {
             list: Arc::clone(self),
             user: user.clone(),
-            generation,
-            sent: Mutex::new(false),
+            generation: admitted?,
+            sent: AtomicBool::new(false),
         })
     }
 
     /// Denies a user in this process, for good or for some time.
     pub(super) fn deny(&self, user: &DeveloperUserId, time: Option<Duration>) {
-        self.change(user, |state, now| {
-            let until = time.map(|time| Expiry::after(now, time));
+        let now = self.clock.now();
+        let until = time.map(|time| Expiry::after(now, time));
+        self.change(user, now, &mut |state| {
             state.denied = Some(Denial { until });
             state.generation += 1;
         });
@@ -136,12 +142,12 @@ impl DenyList {
 
     /// Takes the denial by this process back, or leaves it to the store.
     pub(super) fn allow(&self, user: &DeveloperUserId) {
-        self.change(user, |state, _| state.denied = None);
+        self.change(user, self.clock.now(), &mut |state| state.denied = None);
     }
 
     /// Refuses the user until the hold is dropped.
     pub(super) fn hold(self: &Arc<Self>, user: &DeveloperUserId) -> UserHold {
-        self.change(user, |state, _| {
+        self.change(user, self.clock.now(), &mut |state| {
             state.holds += 1;
             state.generation += 1;
         });
@@ -151,17 +157,17 @@ impl DenyList {
         }
     }
 
-    /// Changes what is kept of a user, and keeps it only as long as it says something.
-    fn change<T>(&self, user: &DeveloperUserId, change: impl FnOnce(&mut UserState, Now) -> T) -> T {
-        let now = self.clock.now();
-        let (changed, more) = {
+    /// Changes what is kept of a user, and keeps it only as long as it says something. The clock, which may be the app's, is not read
+    /// under the lock.
+    fn change(&self, user: &DeveloperUserId, now: Now, change: &mut dyn FnMut(&mut UserState)) {
+        let more = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
             let mut new = UserState::default();
             let kept = users.get_mut(user);
             let was_kept = kept.is_some();
             let state = kept.unwrap_or(&mut new);
             let was_denied = state.denied.is_some();
-            let changed = change(state, now);
+            change(state);
             state.stray_until = state.stray_until.filter(|until| !until.is_over(now));
             let keep = state.is_denied(now) || state.holds > 0 || state.begun > 0 || state.stray_until.is_some();
             let is_denied = keep && state.denied.is_some();
@@ -170,13 +176,9 @@ impl DenyList {
                 (false, true) => drop(users.insert(user.clone(), new)),
                 _ => {}
             }
-            (
-                changed,
-                f64::from(u8::from(is_denied)) - f64::from(u8::from(was_denied)),
-            )
+            f64::from(u8::from(is_denied)) - f64::from(u8::from(was_denied))
         };
         metrics::denied_users(more);
-        changed
     }
 }
 
@@ -193,14 +195,14 @@ pub(super) struct Admission {
     list: Arc<DenyList>,
     user: DeveloperUserId,
     generation: u64,
-    sent: Mutex<bool>,
+    sent: AtomicBool,
 }
 
 impl Admission {
     /// Whether the user may still be served.
     pub(super) fn check(&self) -> Result<(), Error> {
         let now = self.list.clock.now();
-        self.list.check_shared(&self.user, || now)?;
+        self.list.check_shared(&self.user, now)?;
         let users = self.list.users.read().unwrap_or_else(PoisonError::into_inner);
         // While an admission is out, its user has an entry.
         users
@@ -219,10 +221,11 @@ impl Admission {
 
     /// As [`check`](Self::check), at the last moment before a request that changes something: from here on a hold waits for it.
     pub(super) fn send(&self) -> Result<(), Error> {
-        self.check_shared()?;
-        self.list.change(&self.user, |state, now| {
+        let now = self.list.clock.now();
+        self.list.check_shared(&self.user, now)?;
+        self.change(now, |state| {
             self.check_state(state, now)?;
-            if !std::mem::replace(&mut *self.sent(), true) {
+            if !self.sent.swap(true, Ordering::Relaxed) {
                 state.sent += 1;
             }
             Ok(())
@@ -230,47 +233,46 @@ impl Admission {
     }
 
     /// The request has been answered, or is known not to arrive any more. Whether the user may have what it brought.
-    pub(super) fn answered(&self) -> Result<(), Error> {
-        let result = self.list.change(&self.user, |state, now| {
-            if std::mem::replace(&mut *self.sent(), false) {
-                state.sent -= 1;
-            }
-            self.check_state(state, now)
-        });
-        self.list.changed.notify_waiters();
-        result.and_then(|()| self.check_shared())
+    pub(super) fn answered(&self, now: Now) -> Result<(), Error> {
+        self.ended(now, false)
     }
 
     /// No answer has come, and the request may have arrived or may still: a hold waits for as long as it can be on its way.
-    pub(super) fn lost(&self) -> Result<(), Error> {
-        let result = self.list.change(&self.user, |state, now| {
-            if std::mem::replace(&mut *self.sent(), false) {
-                state.sent -= 1;
-                state.stray_until = Some(Expiry::after(now, ON_ITS_WAY));
-            }
+    pub(super) fn lost(&self, now: Now) -> Result<(), Error> {
+        self.ended(now, true)
+    }
+
+    fn ended(&self, now: Now, is_lost: bool) -> Result<(), Error> {
+        let checked = self.change(now, |state| {
+            self.note_end(state, is_lost, now);
             self.check_state(state, now)
         });
         self.list.changed.notify_waiters();
-        result.and_then(|()| self.check_shared())
+        checked.and_then(|()| self.list.check_shared(&self.user, now))
     }
 
-    fn check_shared(&self) -> Result<(), Error> {
-        self.list.check_shared(&self.user, || self.list.clock.now())
+    fn note_end(&self, state: &mut UserState, is_lost: bool, now: Now) {
+        if self.sent.swap(false, Ordering::Relaxed) {
+            state.sent -= 1;
+            if is_lost {
+                state.stray_until = Some(Expiry::after(now, ON_ITS_WAY));
+            }
+        }
     }
 
-    fn sent(&self) -> std::sync::MutexGuard<'_, bool> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self, now: Now, change: impl Fn(&mut UserState) -> Result<(), Error>) -> Result<(), Error> {
+        let mut checked = Ok(());
+        self.list.change(&self.user, now, &mut |state| checked = change(state));
+        checked
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.list.change(&self.user, |state, now| {
+        let now = self.list.clock.now();
+        self.list.change(&self.user, now, &mut |state| {
             state.begun -= 1;
-            if *self.sent() {
-                state.sent -= 1;
-                state.stray_until = Some(Expiry::after(now, ON_ITS_WAY));
-            }
+            self.note_end(state, true, now);
         });
         self.list.changed.notify_waiters();
     }
@@ -314,7 +316,8 @@ impl UserHold {
 
 impl Drop for UserHold {
     fn drop(&mut self) {
-        self.list.change(&self.user, |state, _| state.holds -= 1);
+        let now = self.list.clock.now();
+        self.list.change(&self.user, now, &mut |state| state.holds -= 1);
     }
 }
 
@@ -361,7 +364,7 @@ mod tests {
         let error = before.send().unwrap_err();
         assert!(error.is_retryable() && error.kind() == ErrorKind::Denied);
         let after = admit(&list).unwrap();
-        assert!(after.send().is_ok() && after.answered().is_ok());
+        assert!(after.send().is_ok() && after.answered(list.clock.now()).is_ok());
         drop((before, after));
         assert!(is_empty(&list));
     }
@@ -373,7 +376,7 @@ mod tests {
         before.send().unwrap();
         list.deny(&user(), None);
         list.allow(&user());
-        assert!(before.answered().is_err());
+        assert!(before.answered(list.clock.now()).is_err());
         drop(before);
         assert!(is_empty(&list));
     }
@@ -387,7 +390,7 @@ mod tests {
         let hold = list.hold(&user());
         let mut drained = Box::pin(hold.drained(&timer));
         assert!(drained.as_mut().now_or_never().is_none());
-        assert!(sent.answered().is_err());
+        assert!(sent.answered(list.clock.now()).is_err());
         assert!(drained.as_mut().now_or_never().is_some());
         drop(drained);
         drop((hold, sent, queued));

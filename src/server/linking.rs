@@ -286,9 +286,9 @@ impl VendorInner {
     ) -> Result<VendedToken, Error> {
         let admission = self.begin(user).await?;
         let claims = self.guest_claims()?;
-        let now = self.clock.now().system_time();
-        let checked = claims.check(self.service.pool(), claim, now)?;
-        self.check_user_limit(user)?;
+        let now = self.clock.now();
+        let checked = claims.check(self.service.pool(), claim, now.system_time())?;
+        self.check_user_limit(user, now)?;
         checked.redeem(&self.store, claim, user).await?;
         let guest = &claim.guest;
         let identity = self.service.describe(guest).await?;
@@ -335,7 +335,7 @@ impl VendorInner {
         if logins.providers().any(|name| name == self.service.provider().as_str()) {
             return refused("an external login cannot have the name of the developer provider");
         }
-        self.check_user_limit(user)?;
+        self.check_user_limit(user, self.clock.now())?;
         let ask = Ask {
             external: Some(logins),
             ..self.interactive(user, options)

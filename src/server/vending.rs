@@ -363,7 +363,7 @@ impl VendorInner {
             Err(error) => return (TokenSource::Asked, Err(error)),
         };
         let (source, vended) = if self.cache.is_off() {
-            let asked = match self.check_user_limit(user) {
+            let asked = match self.check_user_limit(user, began) {
                 Ok(()) => self.ask(&admission, self.interactive(user, options)).await,
                 Err(error) => Err(error),
             };
@@ -428,9 +428,10 @@ impl VendorInner {
         lane: Lane,
     ) -> Result<VendedToken, Error> {
         let ask = async {
-            let admission = self.deny_list.admit(&user, self.clock.now())?;
+            let now = self.clock.now();
+            let admission = self.deny_list.admit(&user, now)?;
             if lane == Lane::Interactive {
-                self.check_user_limit(&user)?;
+                self.check_user_limit(&user, now)?;
             }
             let ask = Ask {
                 lane,
@@ -501,12 +502,13 @@ impl VendorInner {
             duration: ask.options.duration,
         };
         let answer = self.service.developer_token(request).await;
+        let now = self.clock.now();
         let landed = match &answer {
             // It may have arrived all the same, or may still.
-            Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Transport) => admission.lost(),
-            _ => admission.answered(),
+            Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Transport) => admission.lost(now),
+            _ => admission.answered(now),
         };
-        self.note(&answer);
+        self.note(&answer, now.system_time());
         landed?;
         let answer = answer.map_err(|error| match error.kind() {
             // The service does not say when.
@@ -515,12 +517,10 @@ impl VendorInner {
             }
             _ => error,
         })?;
-        let now = self.clock.now().system_time();
-        Ok(VendedToken::new(answer, ask.options.duration, now))
+        Ok(VendedToken::new(answer, ask.options.duration, now.system_time()))
     }
 
-    fn note<T>(&self, answer: &Result<T, Error>) {
-        let now = self.clock.now().system_time();
+    fn note<T>(&self, answer: &Result<T, Error>, now: SystemTime) {
         match answer {
             Ok(_) => self.health().last_success = Some(now),
             Err(error) => {
@@ -541,9 +541,9 @@ impl VendorInner {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn check_user_limit(&self, user: &DeveloperUserId) -> Result<(), Error> {
-        let now = || self.clock.now().since(self.started);
-        self.user_limit.as_ref().map_or(Ok(()), |limit| limit.take(user, now()))
+    pub(super) fn check_user_limit(&self, user: &DeveloperUserId, now: Now) -> Result<(), Error> {
+        let limit = self.user_limit.as_ref();
+        limit.map_or(Ok(()), |limit| limit.take(user, now.since(self.started)))
     }
 
     async fn exchange(&self, user: &DeveloperUserId, vended: &VendedToken) -> Result<Exchanged, Refused> {

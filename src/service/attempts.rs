@@ -58,8 +58,9 @@ impl Intercept for CountAttempts {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        let Some(watch) = &self.0 else { return Ok(()) };
         let attempts = config.load::<RequestAttempts>().map_or(1, RequestAttempts::attempts);
-        if let Some(watch) = self.0.as_ref().filter(|_| attempts > 1 && asks_for_token(config)) {
+        if attempts > 1 && asks_for_token(config) {
             watch.repeated();
         }
         Ok(())
@@ -71,9 +72,6 @@ impl Intercept for CountAttempts {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if !asks_for_token(config) {
-            return Ok(());
-        }
         let outcome = match context.output_or_error() {
             Some(Ok(_)) => "ok",
             Some(Err(error)) => match error.as_operation_error() {
@@ -83,10 +81,13 @@ impl Intercept for CountAttempts {
             },
             None => "failed",
         };
+        // Only an error of the operation for tokens counts as throttled.
         if let (Some(watch), "throttled") = (&self.0, outcome) {
             watch.throttled();
         }
-        metrics::attempt(outcome);
+        if cfg!(feature = "metrics") && asks_for_token(config) {
+            metrics::attempt(outcome);
+        }
         Ok(())
     }
 }

@@ -34,7 +34,8 @@ impl UserLimit {
         if all.len() == all.capacity() {
             all.retain(|_, full_at| *full_at > now);
         }
-        let full_at = all.get(user).copied().unwrap_or(0).max(now);
+        let kept = all.get_mut(user);
+        let full_at = kept.as_deref().copied().unwrap_or(0).max(now);
         let next = full_at.saturating_add(self.interval);
         let wait = next.saturating_sub(now).saturating_sub(self.depth);
         if wait > 0 {
@@ -45,7 +46,10 @@ impl UserLimit {
             .with_retry_after(Some(Duration::from_nanos(wait)))
             .with_hint("`user_limit` on the vendor's builder sets how many a user may cause"));
         }
-        all.insert(user.clone(), next);
+        match kept {
+            Some(full_at) => *full_at = next,
+            None => drop(all.insert(user.clone(), next)),
+        }
         Ok(())
     }
 }
