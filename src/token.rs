@@ -145,7 +145,7 @@ impl TokenClaims {
         };
         let payload = payload.trim_end_matches('=');
         let payload = Zeroizing::new(base64_simd::URL_SAFE_NO_PAD.decode_to_vec(payload).ok()?);
-        let mut json = serde_json::Deserializer::from_str(std::str::from_utf8(&payload).ok()?);
+        let mut json = serde_json::Deserializer::from_slice(&payload);
         let claims = json.deserialize_map(ClaimsVisitor).ok()?;
         json.end().ok().map(|()| claims)
     }

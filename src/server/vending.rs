@@ -363,7 +363,7 @@ impl VendorInner {
             Err(error) => return (TokenSource::Asked, Err(error)),
         };
         let (source, vended) = if self.cache.is_off() {
-            let asked = match self.check_user_limit(user, began) {
+            let asked = match self.check_user_limit(user, self.clock.now()) {
                 Ok(()) => self.ask(&admission, self.interactive(user, options)).await,
                 Err(error) => Err(error),
             };
