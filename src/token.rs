@@ -316,10 +316,10 @@ impl From<TokenDuration> for Duration {
 mod tests {
     use super::*;
 
-    fn jwt(payload: &str) -> OpenIdToken {
+    fn jwt(payload: impl AsRef<[u8]>) -> OpenIdToken {
         OpenIdToken::new(format!(
             "e30.{}.c2ln",
-            base64_simd::URL_SAFE_NO_PAD.encode_to_string(payload)
+            base64_simd::URL_SAFE_NO_PAD.encode_to_string(payload.as_ref())
         ))
         .unwrap()
     }
@@ -370,7 +370,7 @@ mod tests {
             (r#""sub":"twice","iat":7,"sub":["x"],"iat":null"#, vec![]),
             (r#""nbf":"soon","azp":[[]]"#, vec![]),
         ] {
-            let token = jwt(&format!("{{{GOOD},{odd}}}"));
+            let token = jwt(format!("{{{GOOD},{odd}}}"));
             let claims = token.unverified_claims().expect("it is a JWT");
             assert_eq!(claims.amr, amr, "{odd}");
             assert_eq!(
@@ -383,6 +383,13 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_nobody_reads_need_not_even_be_text() {
+        let token = jwt(b"{\"name\":\"\xff\",\"sub\":\"a\"}");
+        let claims = token.unverified_claims().expect("it is a JWT");
+        assert_eq!(claims.sub.as_deref(), Some("a"));
+    }
+
+    #[test]
     fn numbers_in_strings_are_numbers_and_a_numeric_subject_is_its_digits() {
         let token = jwt(r#"{"sub":9007199254740993,"exp":"1684409511","iat":" 1684405911.5 ","aud":[1,"b"]}"#);
         let claims = token.unverified_claims().unwrap();
@@ -390,7 +397,7 @@ mod tests {
         assert_eq!((claims.exp, claims.iat), (Some(1_684_409_511), Some(1_684_405_911)));
         assert_eq!(claims.aud.as_deref(), Some("1"));
         for odd in ["true", "\"tomorrow\"", "\"\"", "[1684409511]", "\"NaN\"", "\"1e999\""] {
-            let token = jwt(&format!(r#"{{"exp":{odd},"sub":"a"}}"#));
+            let token = jwt(format!(r#"{{"exp":{odd},"sub":"a"}}"#));
             let claims = token.unverified_claims().unwrap();
             assert_eq!((claims.exp, claims.sub.as_deref()), (None, Some("a")), "{odd}");
         }
@@ -407,7 +414,7 @@ mod tests {
     #[test]
     fn a_token_that_never_expires_or_expired_before_1970_does_not_panic() {
         for exp in ["-1", "1e300", "9223372036854775807", "0"] {
-            let token = jwt(&format!(r#"{{"exp":{exp}}}"#));
+            let token = jwt(format!(r#"{{"exp":{exp}}}"#));
             let claims = token.unverified_claims().unwrap();
             assert!(
                 claims.expires_at().is_none_or(|at| at >= SystemTime::UNIX_EPOCH),
@@ -423,7 +430,7 @@ mod tests {
             "http://cognito-identity.amazonaws.com",
             "https://cognito-identity.amazonaws.com/x",
         ] {
-            let token = jwt(&format!(r#"{{"iss":"{iss}"}}"#));
+            let token = jwt(format!(r#"{{"iss":"{iss}"}}"#));
             let claims = token.unverified_claims().unwrap();
             assert_eq!(claims.cognito_issuer_host(), None, "{iss}");
         }
