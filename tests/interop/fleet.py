@@ -208,16 +208,19 @@ class Fleet:
         return (instance, signed_in["session"]) if status == 200 else None
 
     def until_done(self, what: str, number: int) -> None:
-        """An operator tries at one instance after the other."""
-        end = time.monotonic() + 90
+        """An operator tries at one instance after the other, for longer than the trouble lasts."""
+        attempts = []
+        end = time.monotonic() + 300
         while time.monotonic() < end:
+            begun = time.monotonic()
             status, answer = self.any().post(f"/operator/{what}/user-{number}", {}, timeout=40)
             if status == 200 and answer["complete"]:
                 return
             if status not in (*PASSES, 200):
                 self.wrong.append(f"{what} {number}: {status} {answer}")
+            attempts.append(f"{status} {answer} after {time.monotonic() - begun:.1f} s")
             time.sleep(0.2)
-        self.wrong.append(f"{what} {number} was never done")
+        self.wrong.append(f"{what} {number} was never done: {attempts[-5:]}")
 
     def deny(self, number: int) -> None:
         time.sleep(random.uniform(1, 6))
@@ -278,13 +281,16 @@ class Fleet:
         trouble.start()
         first = self.guests
         with ThreadPoolExecutor(16) as guests, ThreadPoolExecutor(16) as operators:
-            work = [operators.submit(self.deny, first + n) for n in range(DENIED)]
-            work += [operators.submit(self.forget, first + DENIED + n) for n in range(FORGOTTEN)]
-            work += [guests.submit(self.become, number) for number in range(self.guests)]
-            for one in work:
+            forgotten = [operators.submit(self.forget, first + DENIED + n) for n in range(FORGOTTEN)]
+            others = [operators.submit(self.deny, first + n) for n in range(DENIED)]
+            others += [guests.submit(self.become, number) for number in range(self.guests)]
+            for one in others:
                 one.result()
-        self.over.set()
-        trouble.join()
+            # A forgetting takes longer than it is from one trouble to the next: while they go on, whether it completes is luck.
+            self.over.set()
+            trouble.join()
+            for one in forgotten:
+                one.result()
 
     def identity_of(self, number: int) -> str | None:
         try:
