@@ -22,7 +22,7 @@ use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity, SharedIden
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use cognito_identity_pool::{CognitoCredentialsProvider, LocalIdentityPool, Login};
 use harness::counting::{Count, Counting};
-use harness::{is_quick, median, ratio, table};
+use harness::{is_quick, middle, ratio, table};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -113,30 +113,39 @@ fn call(provider: &dyn ProvideCredentials) {
 
 /// The time of one call, on `threads` threads at once.
 fn measure(threads: usize, call: &(impl Fn() + Sync)) -> Duration {
-    let calls = if is_quick() { 100 } else { 300_000 };
-    median(|| {
-        let barrier = Barrier::new(threads);
-        let each = std::thread::scope(|scope| {
-            let runs: Vec<_> = (0..threads)
-                .map(|_| {
-                    let runtime = tokio::runtime::Handle::current();
-                    let barrier = &barrier;
-                    scope.spawn(move || {
-                        // The SDK's cache makes a sleep on each call, and tokio's sleep wants a runtime.
-                        let _entered = runtime.enter();
-                        barrier.wait();
-                        let start = Instant::now();
-                        for _ in 0..calls {
-                            call();
-                        }
-                        start.elapsed() / calls
-                    })
+    let calls = if is_quick() { 100 } else { 100_000 };
+    let barrier = Barrier::new(threads);
+    let each = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..threads)
+            .map(|_| {
+                let runtime = tokio::runtime::Handle::current();
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    // The SDK's cache makes a sleep on each call, and tokio's sleep wants a runtime.
+                    let _entered = runtime.enter();
+                    barrier.wait();
+                    let start = Instant::now();
+                    for _ in 0..calls {
+                        call();
+                    }
+                    start.elapsed() / calls
                 })
-                .collect();
-            runs.into_iter().map(|run| run.join().unwrap()).collect::<Vec<_>>()
-        });
-        each.iter().sum::<Duration>() / threads as u32
-    })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect::<Vec<_>>()
+    });
+    each.iter().sum::<Duration>() / threads as u32
+}
+
+/// The times of the calls, as [`measure`] has them: in turn, round after round, so that what disturbs the machine disturbs them all.
+fn in_turn(threads: usize, calls: &[(&str, &(dyn Fn() + Sync))]) -> Vec<Duration> {
+    let mut times = vec![Vec::new(); calls.len()];
+    for _ in 0..if is_quick() { 1 } else { ROUNDS } {
+        for (times, (_, call)) in times.iter_mut().zip(calls) {
+            times.push(measure(threads, &|| call()));
+        }
+    }
+    times.into_iter().map(middle).collect()
 }
 
 fn allocations(call: &impl Fn()) -> u64 {
@@ -147,6 +156,7 @@ fn allocations(call: &impl Fn()) -> u64 {
 }
 
 const THREADS: [usize; 3] = [1, 2, 4];
+const ROUNDS: usize = 27;
 
 fn rows(title: &str, base: &str, calls: &[(&str, &(dyn Fn() + Sync))]) {
     let mut rows = vec![row![
@@ -159,17 +169,12 @@ fn rows(title: &str, base: &str, calls: &[(&str, &(dyn Fn() + Sync))]) {
         "4",
         "allocations"
     ]];
-    let mut floors = Vec::new();
-    for (name, call) in calls {
-        let call = &|| call();
-        let times: Vec<_> = THREADS.iter().map(|threads| measure(*threads, call)).collect();
-        if floors.is_empty() {
-            floors.clone_from(&times);
-        }
+    let times = THREADS.map(|threads| in_turn(threads, calls));
+    for (number, (name, call)) in calls.iter().enumerate() {
         let mut row = row![name];
-        row.extend(times.iter().map(|time| format!("{} ns", time.as_nanos())));
-        row.extend(times.iter().zip(&floors).map(|(time, floor)| ratio(*time, *floor)));
-        row.push(allocations(call).to_string());
+        row.extend(times.iter().map(|times| format!("{} ns", times[number].as_nanos())));
+        row.extend(times.iter().map(|times| ratio(times[number], times[0])));
+        row.push(allocations(&|| call()).to_string());
         rows.push(row);
     }
     table(title, &rows);
@@ -243,7 +248,7 @@ fn main() {
     let session = provider.session();
 
     rows(
-        "A hit: provide_credentials (medians of nine)",
+        "A hit: provide_credentials (medians of 27, in turn)",
         "floor",
         &[
             ("floor: clock, one pointer, clone, ready", &|| call(&floor)),
@@ -285,7 +290,7 @@ fn main() {
         }
     });
     rows(
-        "A client's identity resolution (medians of nine)",
+        "A client's identity resolution (medians of 27, in turn)",
         "lazy",
         &[
             ("the SDK's cache: IdentityCache::lazy()", &|| lazy.resolve()),
@@ -297,7 +302,7 @@ fn main() {
         ],
     );
     rows(
-        "With a role assumed on top, warm (medians of nine)",
+        "With a role assumed on top, warm (medians of 27, in turn)",
         "lazy",
         &[
             ("the SDK's cache: IdentityCache::lazy()", &|| lazy_role.resolve()),

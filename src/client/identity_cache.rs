@@ -68,7 +68,7 @@ struct CognitoIdentityCache {
 }
 
 /// What an operation was begun with, if this is a later attempt.
-type Begun<'a> = Option<Cow<'a, OperationPin>>;
+type Begun<'a> = Option<&'a OperationPin>;
 
 impl CognitoIdentityCache {
     fn new(served: BoundProvider, partition: Option<IdentityCachePartition>) -> Self {
@@ -79,8 +79,8 @@ impl CognitoIdentityCache {
         }
     }
 
-    #[inline]
-    fn begun<'a>(&self, config: &'a ConfigBag) -> Begun<'a> {
+    /// From the config bag, or beside it.
+    fn begun<'a>(&self, config: &'a ConfigBag) -> Option<Cow<'a, OperationPin>> {
         match config.load::<OperationPin>() {
             Some(pin) => Some(Cow::Borrowed(pin)),
             None if self.pins_beside.in_use() => self.pins_beside.get(config).map(Cow::Owned),
@@ -89,16 +89,17 @@ impl CognitoIdentityCache {
     }
 
     /// The session that the operation has to be signed in, if that is decided.
-    fn bound(&self, begun: &Begun<'_>) -> Option<u64> {
-        let pinned = begun
-            .as_ref()
-            .and_then(|pin| pin.epoch_of(self.served.current.provider));
+    #[inline]
+    fn bound(&self, begun: Begun<'_>) -> Option<u64> {
+        let pinned = begun.and_then(|pin| pin.epoch_of(self.served.current.provider));
         pinned.or(self.served.bound)
     }
 
     /// Our own resolver asks.
-    async fn own(&self, begun: Begun<'_>, config: &ConfigBag) -> Result<Identity, BoxError> {
-        let snapshot = self.served.current.serve_heard(self.bound(&begun)).await?.1;
+    async fn own(&self, config: &ConfigBag) -> Result<Identity, BoxError> {
+        let begun = self.begun(config);
+        let bound = self.bound(begun.as_deref());
+        let snapshot = self.served.current.serve_heard(bound).await?.1;
         if begun.is_none()
             && self.pins_beside.in_use()
             && let Some(pin) = snapshot.pin()
@@ -109,12 +110,12 @@ impl CognitoIdentityCache {
     }
 
     /// An answer of another resolver that serves without asking it.
-    fn kept(
+    fn kept<'a>(
         &self,
         partition: IdentityCachePartition,
-        begun: &Begun<'_>,
+        begun: Begun<'_>,
         components: &RuntimeComponents,
-    ) -> Option<Identity> {
+    ) -> Option<IdentityFuture<'a>> {
         if self.pins_beside.in_use() || resolution::is_overheard() {
             return None;
         }
@@ -125,36 +126,37 @@ impl CognitoIdentityCache {
                 answer.is_pinned && answer.is_fresh(|| now(components)) && self.may_serve(answer, begun)
             })?;
             match answer.key_of_session() {
-                None => Some(answer.identity.clone()),
+                None => Some(IdentityFuture::ready(Ok(answer.identity.clone()))),
                 Some(key) => current.hit(Some(state.epoch), |snapshot| {
                     let snapshot = snapshot.filter(|snapshot| snapshot.has_key(key))?;
-                    Some(snapshot.identity())
+                    Some(IdentityFuture::ready(Ok(snapshot.identity())))
                 }),
             }
         })
     }
 
-    fn may_serve(&self, answer: &Answer, begun: &Begun<'_>) -> bool {
+    fn may_serve(&self, answer: &Answer, begun: Begun<'_>) -> bool {
         let provider = self.served.current.provider;
         let is_bound_elsewhere = || {
             let epoch = answer.pin.epoch_of(provider);
             epoch.is_some() && self.served.bound.is_some_and(|bound| epoch != Some(bound))
         };
-        begun.as_ref().is_none_or(|pin| pin.admits(&answer.pin)) && !is_bound_elsewhere()
+        begun.is_none_or(|pin| pin.admits(&answer.pin)) && !is_bound_elsewhere()
     }
 
     /// Another resolver asks, and what is kept of it does not serve.
     async fn other(
         &self,
-        begun: Begun<'_>,
         resolver: &SharedIdentityResolver,
         components: &RuntimeComponents,
         config: &ConfigBag,
     ) -> Result<Identity, BoxError> {
+        let begun = self.begun(config);
+        let begun = begun.as_deref();
         let current = &self.served.current;
         let state = current.in_force.load_full();
         let provider = current.provider;
-        let pinned = begun.as_ref().and_then(|pin| pin.epoch_of(provider));
+        let pinned = begun.and_then(|pin| pin.epoch_of(provider));
         if pinned.is_some_and(|epoch| epoch != state.epoch) {
             return Err(Error::ended().into());
         }
@@ -173,14 +175,14 @@ impl CognitoIdentityCache {
             });
             match kept {
                 Some(answer) => answer,
-                None => self.load(&state, &begun, resolver, components, config).await?,
+                None => self.load(&state, begun, resolver, components, config).await?,
             }
         };
         answer.asked().iter().cloned().for_each(resolution::note);
         if answer.asked().iter().any(|asked| asked.mark.has_ended()) {
             return Err(Error::ended().into());
         }
-        if !self.may_serve(&answer, &begun) {
+        if !self.may_serve(&answer, begun) {
             return Err(other_signer().into());
         }
         if begun.is_none() && (self.pins_beside.in_use() || !answer.is_pinned) {
@@ -199,12 +201,12 @@ impl CognitoIdentityCache {
     async fn load(
         &self,
         state: &SessionState,
-        begun: &Begun<'_>,
+        begun: Begun<'_>,
         resolver: &SharedIdentityResolver,
         components: &RuntimeComponents,
         config: &ConfigBag,
     ) -> Result<Arc<Answer>, BoxError> {
-        let mut expected = begun.as_ref().map(|pin| pin.sessions().to_vec()).unwrap_or_default();
+        let mut expected = begun.map(|pin| pin.sessions().to_vec()).unwrap_or_default();
         expected.extend(self.served.session());
         let resolution = in_time(resolver.resolve_identity(components, config), components, config);
         let (resolved, mut asked) = resolution::overhear(expected, resolution).await;
@@ -280,20 +282,20 @@ impl ResolveCachedIdentity for CognitoIdentityCache {
         components: &'a RuntimeComponents,
         config: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
-        let begun = self.begun(config);
         let partition = resolver.cache_partition();
+        // By reference: whatever could be moved into the future would be copied for each hit, which took a seventh of it.
+        let begun = config.load::<OperationPin>();
         if self.partition != Some(partition) {
-            return match self.kept(partition, &begun, components) {
-                Some(identity) => IdentityFuture::ready(Ok(identity)),
-                None => IdentityFuture::new(async move { self.other(begun, &resolver, components, config).await }),
-            };
+            return self.kept(partition, begun, components).unwrap_or_else(|| {
+                IdentityFuture::new(async move { self.other(&resolver, components, config).await })
+            });
         }
         if self.pins_beside.in_use() || resolution::is_overheard() {
-            return IdentityFuture::new(self.own(begun, config));
+            return IdentityFuture::new(self.own(config));
         }
-        self.served.current.hit(self.bound(&begun), |snapshot| match snapshot {
+        self.served.current.hit(self.bound(begun), |snapshot| match snapshot {
             Some(snapshot) => IdentityFuture::ready(Ok(snapshot.identity())),
-            None => IdentityFuture::new(self.own(begun, config)),
+            None => IdentityFuture::new(self.own(config)),
         })
     }
 

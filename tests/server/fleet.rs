@@ -479,6 +479,31 @@ async fn a_function_reads_for_each_vend_that_is_not_cached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_user_may_cause_counts_when_it_is_asked_of_the_service_not_while_it_waits_for_the_store() {
+    let fleet = Fleet::new(1);
+    let link = fleet.link(1);
+    for cached in [0, 1_000] {
+        let vendor = fleet
+            .builder(&link, &fleet.config(60))
+            .deny_list(DenyListUpdates::read_for_each_vend())
+            .cache_capacity(cached)
+            .user_limit(1.try_into().unwrap(), SECOND)
+            .build()
+            .unwrap();
+        let vend = || vendor.vend_with(VendRequest::new(user("alice")).fresh(true));
+        vend().await.unwrap();
+        link.state.slow.store(1_500, Ordering::SeqCst);
+        vend().await.expect("the second of the first is over");
+        link.state.slow.store(0, Ordering::SeqCst);
+        assert_eq!(
+            kind(vend().await),
+            Some(ErrorKind::Throttled),
+            "that of the second is not"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_that_would_run_out_between_two_polls_is_a_wrong_setting() {
     let fleet = Fleet::new(1);
     let build = |updates| {
