@@ -29,6 +29,7 @@ use aws_smithy_async::rt::sleep::{SharedAsyncSleep, default_async_sleep};
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::interceptors::{context, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
+use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use aws_smithy_types::error::ErrorMetadata;
@@ -87,6 +88,7 @@ impl ServiceSettings {
         if let Some(region) = &self.region {
             check_region(region)?;
         }
+        let timeouts = self.timeouts();
         let mut config = SdkConfig::builder()
             .region(Region::new(
                 self.region.clone().unwrap_or_else(|| pool.region().to_owned()),
@@ -96,7 +98,8 @@ impl ServiceSettings {
                     .unwrap_or_else(BehaviorVersion::latest),
             )
             .identity_cache(IdentityCache::no_cache())
-            .timeout_config(self.timeouts())
+            .stalled_stream_protection(stalled_stream_protection(&timeouts))
+            .timeout_config(timeouts)
             .retry_config(self.retries.clone().unwrap_or_else(RetryConfig::standard))
             .time_source(time_source(app))
             .sleep_impl(sleep_impl(app)?);
@@ -117,6 +120,20 @@ impl ServiceSettings {
                 .with_hint("enable the feature `default-https-client`, or set an http_client in the SdkConfig that is passed to `configure`"));
         }
         Ok(config.build())
+    }
+}
+
+/// The SDK watches how fast a body comes. Where an attempt has a time that includes reading the answer, that adds nothing but its cost,
+/// which is as much as all that vending adds to the operation.
+fn stalled_stream_protection(timeouts: &TimeoutConfig) -> StalledStreamProtectionConfig {
+    if timeouts
+        .operation_attempt_timeout()
+        .or(timeouts.operation_timeout())
+        .is_some()
+    {
+        StalledStreamProtectionConfig::disabled()
+    } else {
+        StalledStreamProtectionConfig::enabled().build()
     }
 }
 

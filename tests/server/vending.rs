@@ -1,15 +1,27 @@
 //! The token vendor against the local pool, over sockets.
 
+use std::convert::Infallible;
+use std::future;
 use std::time::Duration;
 
+use crate::fleet::Fleet;
+use crate::model::POOL;
 use crate::stage::{PROVIDER, Stage, actions, user};
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_http_client::test_util::infallible_client_fn;
+use aws_smithy_types::body::SdkBody;
+use axum::body::Bytes;
 use cognito_identity_pool::{
     CognitoCredentialsProvider, DeveloperIdentity, ErrorKind, Login, Logins, TokenVendor,
     server::{GuestClaim, HttpRefusal, PrincipalTags, RequestLimit, VendRequest},
     token::TokenDuration,
 };
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
 
 #[tokio::test]
 async fn a_user_has_one_identity_and_the_token_opens_it() {
@@ -240,6 +252,38 @@ async fn an_external_account_is_linked_and_signs_in_as_the_user() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stalls_halfway_ends_in_time_whichever_timeouts_there_are() {
+    let stalls = infallible_client_fn(|_: http::Request<SdkBody>| {
+        let half = Frame::data(Bytes::from_static(br#"{"IdentityId":"us-east-1:"#));
+        let body = stream::once(future::ready(Ok::<_, Infallible>(half))).chain(stream::pending());
+        http::Response::new(SdkBody::from_body_1_x(StreamBody::new(body)))
+    });
+    let seconds = Duration::from_secs;
+    let attempt = TimeoutConfig::builder().operation_attempt_timeout(seconds(2));
+    let operation = TimeoutConfig::builder().operation_timeout(seconds(3));
+    for (timeouts, kind, at_most) in [
+        (None, ErrorKind::Timeout, seconds(6)),
+        (Some(attempt.build()), ErrorKind::Timeout, seconds(3)),
+        (Some(operation.build()), ErrorKind::Timeout, seconds(4)),
+        // The SDK's own watch.
+        (Some(TimeoutConfig::disabled()), ErrorKind::InvalidResponse, seconds(60)),
+    ] {
+        let config = Fleet::new(1).config(60).into_builder();
+        let config = config.http_client(stalls.clone()).build();
+        let mut builder = TokenVendor::builder(POOL, PROVIDER)
+            .configure(&config)
+            .retry_config(RetryConfig::disabled());
+        if let Some(timeouts) = timeouts.clone() {
+            builder = builder.timeout_config(timeouts);
+        }
+        let (vendor, alice) = (builder.build().unwrap(), user("alice"));
+        let vended = tokio::time::timeout(at_most, vendor.vend(&alice)).await;
+        let error = vended.expect("it ends in time").unwrap_err();
+        assert_eq!(error.kind(), kind, "{timeouts:?}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn under_the_quota_the_service_never_has_to_refuse() {
     let stage = Stage::with(|builder| builder.throttling(true)).await;
@@ -302,7 +346,7 @@ async fn backend_credentials_that_are_wrong_expired_or_not_allowed_are_the_backe
         TokenVendor::builder(stage.pool.identity_pool_id(), PROVIDER)
             .configure(&config)
             .endpoint_url(stage.pool.endpoint_url())
-            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .retry_config(RetryConfig::disabled())
             .build()
             .unwrap()
     };
