@@ -112,7 +112,7 @@ fn call(provider: &dyn ProvideCredentials) {
 }
 
 /// The time of one call, on `threads` threads at once.
-fn measure(threads: usize, call: &(impl Fn() + Sync)) -> Duration {
+fn measure(threads: usize, call: &(dyn Fn() + Sync)) -> Duration {
     let calls = if is_quick() { 100 } else { 100_000 };
     let barrier = Barrier::new(threads);
     let each = std::thread::scope(|scope| {
@@ -138,17 +138,17 @@ fn measure(threads: usize, call: &(impl Fn() + Sync)) -> Duration {
 }
 
 /// The times of the calls, as [`measure`] has them: in turn, round after round, so that what disturbs the machine disturbs them all.
-fn in_turn(threads: usize, calls: &[(&str, &(dyn Fn() + Sync))]) -> Vec<Duration> {
+fn in_turn(threads: usize, calls: &[Named<'_>]) -> Vec<Duration> {
     let mut times = vec![Vec::new(); calls.len()];
     for _ in 0..if is_quick() { 1 } else { ROUNDS } {
         for (times, (_, call)) in times.iter_mut().zip(calls) {
-            times.push(measure(threads, &|| call()));
+            times.push(measure(threads, call));
         }
     }
     times.into_iter().map(middle).collect()
 }
 
-fn allocations(call: &impl Fn()) -> u64 {
+fn allocations(call: &dyn Fn()) -> u64 {
     call();
     let count = Count::start();
     (0..1_000).for_each(|_| call());
@@ -158,7 +158,9 @@ fn allocations(call: &impl Fn()) -> u64 {
 const THREADS: [usize; 3] = [1, 2, 4];
 const ROUNDS: usize = 27;
 
-fn rows(title: &str, base: &str, calls: &[(&str, &(dyn Fn() + Sync))]) {
+type Named<'a> = (&'a str, &'a (dyn Fn() + Sync));
+
+fn rows(title: &str, base: &str, calls: &[Named<'_>]) {
     let mut rows = vec![row![
         "",
         "1 thread",
@@ -174,10 +176,10 @@ fn rows(title: &str, base: &str, calls: &[(&str, &(dyn Fn() + Sync))]) {
         let mut row = row![name];
         row.extend(times.iter().map(|times| format!("{} ns", times[number].as_nanos())));
         row.extend(times.iter().map(|times| ratio(times[number], times[0])));
-        row.push(allocations(&|| call()).to_string());
+        row.push(allocations(call).to_string());
         rows.push(row);
     }
-    table(title, &rows);
+    table(&format!("{title} (medians of {ROUNDS}, in turn)"), &rows);
 }
 
 struct Resolution {
@@ -248,7 +250,7 @@ fn main() {
     let session = provider.session();
 
     rows(
-        "A hit: provide_credentials (medians of 27, in turn)",
+        "A hit: provide_credentials",
         "floor",
         &[
             ("floor: clock, one pointer, clone, ready", &|| call(&floor)),
@@ -290,7 +292,7 @@ fn main() {
         }
     });
     rows(
-        "A client's identity resolution (medians of 27, in turn)",
+        "A client's identity resolution",
         "lazy",
         &[
             ("the SDK's cache: IdentityCache::lazy()", &|| lazy.resolve()),
@@ -302,7 +304,7 @@ fn main() {
         ],
     );
     rows(
-        "With a role assumed on top, warm (medians of 27, in turn)",
+        "With a role assumed on top, warm",
         "lazy",
         &[
             ("the SDK's cache: IdentityCache::lazy()", &|| lazy_role.resolve()),

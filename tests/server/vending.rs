@@ -1,4 +1,4 @@
-//! The token vendor against the local pool, over sockets.
+//! The token vendor against the local pool, over sockets, and against an answer that no pool gives.
 
 use std::convert::Infallible;
 use std::future;
