@@ -8,7 +8,7 @@ mod facts;
 pub(crate) mod http;
 pub(crate) mod refusal;
 mod retry;
-mod settings;
+pub(crate) mod settings;
 pub(crate) mod signed;
 #[cfg(feature = "classic-flow")]
 pub(crate) mod sts;
@@ -38,7 +38,7 @@ use crate::token::OpenIdToken;
 pub use explain::explain;
 use facts::Facts;
 use refusal::Refused;
-pub(crate) use settings::{ServiceSettings, service_endpoint, sleep_impl, time_source};
+use settings::{ServiceSettings, time_source};
 
 /// What Cognito is shown as proof of who is calling.
 #[derive(Debug, Clone)]

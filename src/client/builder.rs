@@ -22,7 +22,8 @@ use crate::clock::{Clock, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityPoolId, InvalidId};
 use crate::refresh::RefreshPolicy;
-use crate::service::{IdentityService, ServiceSettings, sleep_impl, time_source};
+use crate::service::IdentityService;
+use crate::service::settings::{ServiceSettings, sleep_impl, time_source};
 use crate::store::{IdentityStore, MemoryStore, StoreKey};
 
 /// Builds a [`CognitoCredentialsProvider`].

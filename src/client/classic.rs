@@ -12,8 +12,9 @@ use super::login::{Login, Who};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 use crate::service::refusal::{Refused, Remedy};
+use crate::service::settings::ServiceSettings;
 use crate::service::sts::{RoleFor, StsService};
-use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
+use crate::service::{Exchanged, IdentityService, Proof};
 use crate::token::OpenIdToken;
 
 pub use self::builder::ClassicFlowBuilder;

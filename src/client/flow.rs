@@ -8,7 +8,8 @@ use super::login::Login;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
 use crate::service::refusal::Refused;
-use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
+use crate::service::settings::ServiceSettings;
+use crate::service::{Exchanged, IdentityService, Proof};
 
 /// By which calls an identity becomes AWS credentials.
 ///

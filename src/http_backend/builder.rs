@@ -16,7 +16,7 @@ use super::{Ask, Bearer, BearerReason, Endpoint, HttpBackend};
 use crate::developer::DeveloperIdentity;
 use crate::error::{BackendError, Error, ErrorKind};
 use crate::service::http::{Http, is_private};
-use crate::service::time_source;
+use crate::service::settings::time_source;
 
 /// Builds an [`HttpBackend`]: see [`HttpBackend::builder`].
 #[must_use = "a builder does nothing until `build`"]

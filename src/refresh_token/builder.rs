@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Partition;
 use crate::service::http::{Http, is_private};
-use crate::service::{service_endpoint, sleep_impl, time_source};
+use crate::service::settings::{service_endpoint, sleep_impl, time_source};
 
 /// Builds [`RefreshTokenLogins`].
 #[must_use = "a builder does nothing until `build`"]

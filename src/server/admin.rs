@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::logins::Logins;
+use crate::service::settings::{sleep_impl, time_source};
 use crate::service::signed::{IdentityRow, PAGE, SignedService};
-use crate::service::{sleep_impl, time_source};
 
 /// Looks after the identities of a pool: for support, privacy and operations. Cheap to clone.
 ///

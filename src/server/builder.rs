@@ -20,8 +20,9 @@ use super::vending::{TokenVendor, VendorInner};
 use crate::clock::{Clock, Timer};
 use crate::error::Error;
 use crate::metrics;
+use crate::service::IdentityService;
 use crate::service::attempts::AttemptWatch;
-use crate::service::{IdentityService, sleep_impl, time_source};
+use crate::service::settings::{sleep_impl, time_source};
 use crate::token::TokenDuration;
 
 /// Builds a [`TokenVendor`]: see [`TokenVendor::builder`].

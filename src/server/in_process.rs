@@ -18,7 +18,7 @@ use super::vending::{Ask, TokenVendor};
 use crate::developer::DeveloperIdentity;
 use crate::error::Error;
 use crate::ids::DeveloperUserId;
-use crate::service::ServiceSettings;
+use crate::service::settings::ServiceSettings;
 use crate::token::TokenDuration;
 
 /// What a session asks of the vendor of its process.

@@ -6,8 +6,8 @@ use aws_types::SdkConfig;
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, IdentityPoolId, IntoId};
-use crate::service::ServiceSettings;
 use crate::service::attempts::AttemptWatch;
+use crate::service::settings::ServiceSettings;
 use crate::service::signed::SignedService;
 
 /// Pool, provider name and how to reach the service; what is wrong with any of them is told by `build`.

@@ -28,8 +28,9 @@ use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoo
 use crate::logins::Logins;
 use crate::metrics::{self, By, Since};
 use crate::service::refusal::{Refused, Remedy};
+use crate::service::settings::ServiceSettings;
 use crate::service::signed::{SignedService, TokenFor};
-use crate::service::{Exchanged, IdentityService, Proof, ServiceSettings};
+use crate::service::{Exchanged, IdentityService, Proof};
 
 /// What has to be left of a token's life for it to be vended while AWS says no.
 const LEAST_STALE: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ use crate::error::{Cause, CauseKind, Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::metrics;
 use crate::service::http::{Fetch, is_private};
-use crate::service::{service_endpoint, time_source};
+use crate::service::settings::{service_endpoint, time_source};
 use crate::token::check_token;
 
 /// Verifies the OpenID tokens of an identity pool's developer users, for services that accept them as bearers.

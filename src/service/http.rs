@@ -24,7 +24,7 @@ use futures_util::future::{Either, select};
 use http::Uri;
 use zeroize::Zeroizing;
 
-use super::{sleep_impl, time_source};
+use super::settings::{sleep_impl, time_source};
 use crate::clock::Timer;
 use crate::error::{Error, ErrorKind};
 use aws_sdk_cognitoidentity::config::IdentityCache;

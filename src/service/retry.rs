@@ -81,7 +81,8 @@ mod tests {
     use aws_types::SdkConfig;
 
     use crate::ids::{IdentityId, IdentityPoolId};
-    use crate::service::{IdentityService, Proof, ServiceSettings};
+    use crate::service::settings::ServiceSettings;
+    use crate::service::{IdentityService, Proof};
 
     async fn requests_until_the_answer(code: &str, xml_or_json: &str) -> usize {
         let pool = IdentityPoolId::new("us-east-1:335c1f44-87c9-4bbd-a314-93b47d91fadd").unwrap();

@@ -18,7 +18,8 @@ use aws_types::request_id::RequestId;
 
 use super::attempts::{AttemptWatch, CountAttempts, TOKEN_OPERATION};
 use super::facts::Facts;
-use super::{ServiceSettings, checked_identity, present, refused, time_source};
+use super::settings::{ServiceSettings, time_source};
+use super::{checked_identity, present, refused};
 use crate::clock::{Clock, Now};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId};
