@@ -99,6 +99,7 @@ impl Exchanged {
 pub(crate) struct IdentityService {
     client: Client,
     pool: IdentityPoolId,
+    destination: Arc<str>,
     /// The region that is asked, if it is set.
     region: Option<String>,
     time_source: SharedTimeSource,
@@ -110,10 +111,11 @@ impl IdentityService {
         settings: &ServiceSettings,
         app: Option<&SdkConfig>,
     ) -> Result<Self, Error> {
-        let config = settings.client_config(&pool, app)?.build();
+        let (config, destination) = settings.client_config(&pool, app)?;
         Ok(Self {
-            client: Client::from_conf(config),
+            client: Client::from_conf(config.build()),
             pool,
+            destination,
             region: settings.region.clone(),
             time_source: time_source(app),
         })
@@ -138,7 +140,7 @@ impl IdentityService {
         };
         let output = Box::pin(request.send())
             .await
-            .map_err(|error| refused(&self.pool, "GetId", &error, facts()))?;
+            .map_err(|error| refused(&self.pool, &self.destination, "GetId", &error, facts()))?;
         checked_identity("GetId", output.identity_id)
     }
 
@@ -158,7 +160,7 @@ impl IdentityService {
             facts.in_region(self.region.as_deref())
         };
         let sent = Box::pin(request.send()).await;
-        let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
+        let output = sent.map_err(|error| refused(&self.pool, &self.destination, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let token = OpenIdToken::new(present(OPERATION, "token", output.token)?)
             .map_err(|_| incomplete(OPERATION, "valid token"))?;
@@ -189,7 +191,7 @@ impl IdentityService {
         };
         // Boxed: the SDK's future is 25 kB.
         let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
-        let output = sent.map_err(|error| refused(&self.pool, OPERATION, &error, facts()))?;
+        let output = sent.map_err(|error| refused(&self.pool, &self.destination, OPERATION, &error, facts()))?;
         let identity_id = checked_identity(OPERATION, output.identity_id)?;
         let credentials = output.credentials.ok_or_else(|| incomplete(OPERATION, "credentials"))?;
         let expiration = credentials
@@ -232,6 +234,7 @@ fn incomplete(operation: &'static str, what: &'static str) -> Refused {
 /// may echo a token, and for an unreadable response the whole body.
 pub(crate) fn refused<E>(
     pool: &IdentityPoolId,
+    destination: &str,
     operation: &'static str,
     error: &SdkError<E, aws_smithy_runtime_api::http::Response>,
     facts: Facts<'_>,
@@ -247,11 +250,13 @@ where
             refused.map_error(|refusal| refusal.with_request_id(error.request_id()))
         }
         SdkError::TimeoutError(_) => {
-            Error::new(ErrorKind::Timeout, format!("{operation} was not answered in time")).into()
+            let message = format!("{operation} was not answered by {destination} in time");
+            Error::new(ErrorKind::Timeout, message).into()
         }
         SdkError::DispatchFailure(failure) => {
             let Some(connector) = failure.as_connector_error() else {
-                return Error::new(ErrorKind::Transport, format!("{operation} was not answered")).into();
+                let message = format!("{operation} was not answered by {destination}");
+                return Error::new(ErrorKind::Transport, message).into();
             };
             let kind = if connector.is_timeout() {
                 ErrorKind::Timeout
@@ -260,7 +265,7 @@ where
             } else {
                 ErrorKind::Configuration
             };
-            Error::new(kind, format!("{operation} could not be sent"))
+            Error::new(kind, format!("{operation} could not be sent to {destination}"))
                 .with_hint(
                     "look at DNS, TLS and the proxy; for a local pool in another process set AWS_ENDPOINT_URL_COGNITO_IDENTITY",
                 )
@@ -272,7 +277,8 @@ where
         }
         SdkError::ResponseError(context) => {
             let status = context.raw().status().as_u16();
-            let message = format!("the response to {operation} could not be read (HTTP status {status})");
+            let message =
+                format!("the response to {operation} from {destination} could not be read (HTTP status {status})");
             // A load balancer's answer has no error type, but a status.
             let kind = match status {
                 429 => ErrorKind::Throttled,

@@ -20,6 +20,9 @@ use crate::error::{Error, ErrorKind};
 /// | what passes by itself | 503, with `Retry-After` | `unavailable` |
 /// | all else: settings, permissions, the backend's own credentials | 500 | `internal` |
 ///
+/// An [`InvalidId`](crate::ids::InvalidId) is in no row, as only the handler knows who chose the id: 400 if the client did. If the backend
+/// did, `Error::from` makes it an [`Error`], which is a 500.
+///
 /// It becomes an [`http::Response`] by itself, with any body that can be made of a `String`: axum's, hyper's, Lambda's.
 ///
 /// ```

@@ -1,5 +1,6 @@
 //! How this crate calls a service: timeouts, retries, endpoint and region of its own, transport and time of the app.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_cognitoidentity::config::retry::RetryConfig;
@@ -38,14 +39,19 @@ impl ServiceSettings {
         })
     }
 
-    /// The configuration of a Cognito client for `pool`, with what `app` says about transport and time.
-    pub(crate) fn client_config(&self, pool: &IdentityPoolId, app: Option<&SdkConfig>) -> Result<ConfigBuilder, Error> {
-        let mut config = ConfigBuilder::from(&self.sdk_config(pool, app, "Cognito Identity")?);
+    /// The configuration of a Cognito client for `pool`, with what `app` says about transport and time, and its [`destination`].
+    pub(super) fn client_config(
+        &self,
+        pool: &IdentityPoolId,
+        app: Option<&SdkConfig>,
+    ) -> Result<(ConfigBuilder, Arc<str>), Error> {
+        let sdk_config = self.sdk_config(pool, app, "Cognito Identity")?;
+        let mut config = ConfigBuilder::from(&sdk_config);
         config = config.retry_classifier(CognitoRetryClassifier);
         if let Ok(framework) = FrameworkMetadata::new(env!("CARGO_PKG_NAME"), Some(env!("CARGO_PKG_VERSION"))) {
             config.push_framework_metadata(framework);
         }
-        Ok(config)
+        Ok((config, destination(&sdk_config)))
     }
 
     /// The same for any service that takes part in an exchange.
@@ -93,6 +99,25 @@ impl ServiceSettings {
     }
 }
 
+/// Where a client with `config` sends, for messages: the host of the endpoint that is set, as what else is in its URL may be secret, or
+/// the region.
+pub(super) fn destination(config: &SdkConfig) -> Arc<str> {
+    let authority = config.endpoint_url().and_then(authority);
+    // After the user name and password.
+    let host = authority.and_then(|authority| authority.rsplit('@').next());
+    match (host, config.region()) {
+        (Some(host), _) => host.into(),
+        (None, Some(region)) => format!("AWS in {region}").into(),
+        (None, None) => "AWS".into(),
+    }
+}
+
+/// Host and port of an http or https URL, with a user name and password if it has them.
+fn authority(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    rest.split(['/', '?', '#']).next()
+}
+
 /// The SDK watches how fast a body comes. Where an attempt has a time that includes reading the answer, that adds nothing but its cost,
 /// which is as much as all that vending adds to the operation.
 fn stalled_stream_protection(timeouts: &TimeoutConfig) -> StalledStreamProtectionConfig {
@@ -109,10 +134,8 @@ fn stalled_stream_protection(timeouts: &TimeoutConfig) -> StalledStreamProtectio
 
 /// What no request could be sent to.
 fn check_endpoint(url: &str) -> Result<(), Error> {
-    let authority = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let authority = authority.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
     let is_legal = |host: &str| !host.is_empty() && !host.starts_with(':') && !host.contains(char::is_whitespace);
-    if authority.is_some_and(is_legal) {
+    if authority(url).is_some_and(is_legal) {
         return Ok(());
     }
     Err(Error::new(
@@ -160,4 +183,27 @@ pub(crate) fn service_endpoint(app: &SdkConfig, service_id: &'static str) -> Opt
         .build()
         .ok()?;
     app.service_config()?.load_config(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_the_host_that_is_set_or_the_region() {
+        let to = |config: aws_types::sdk_config::Builder| destination(&config.build()).to_string();
+        let config = || SdkConfig::builder().region(Region::new("eu-west-1"));
+        assert_eq!(to(config()), "AWS in eu-west-1");
+        assert_eq!(to(SdkConfig::builder()), "AWS");
+        for (url, host) in [
+            ("https://vpce-1.example.com", "vpce-1.example.com"),
+            ("http://127.0.0.1:4566/path?query#fragment", "127.0.0.1:4566"),
+            ("http://[::1]:4566/", "[::1]:4566"),
+            ("https://name:password@example.com:8443/path", "example.com:8443"),
+            ("https://a@b:password@example.com", "example.com"),
+            ("https://example.com?at=@", "example.com"),
+        ] {
+            assert_eq!(to(config().endpoint_url(url)), host, "{url}");
+        }
+    }
 }

@@ -41,6 +41,7 @@ pub(crate) struct SignedService {
     dropped: Arc<Mutex<Option<Now>>>,
     clock: Clock,
     pool: IdentityPoolId,
+    destination: Arc<str>,
     provider: DeveloperProviderName,
     time_source: SharedTimeSource,
 }
@@ -106,9 +107,8 @@ impl SignedService {
                 "vending is signed with the backend's own AWS credentials: pass the config of `aws_config::load_defaults(…)`",
             )
         })?;
-        let mut config = settings
-            .client_config(&pool, Some(app))?
-            .credentials_provider(credentials);
+        let (config, destination) = settings.client_config(&pool, Some(app))?;
+        let mut config = config.credentials_provider(credentials);
         config.push_interceptor(SharedInterceptor::permanent(CountAttempts(watch.clone())));
         match app.identity_cache() {
             Some(cache) => config.set_identity_cache(cache),
@@ -120,6 +120,7 @@ impl SignedService {
             dropped: Arc::default(),
             clock: Clock::new(time_source(Some(app))),
             pool,
+            destination,
             provider,
             time_source: time_source(Some(app)),
         })
@@ -454,7 +455,7 @@ impl SignedService {
         if let Some(credentials) = failed_credentials(error) {
             return no_credentials(operation, credentials);
         }
-        let error = refused(&self.pool, operation, error, facts).into();
+        let error = refused(&self.pool, &self.destination, operation, error, facts).into();
         if are_credentials_refused(&error) {
             self.drop_credentials();
         }

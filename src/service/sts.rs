@@ -1,5 +1,6 @@
 //! What the classic flow asks of STS: `AssumeRoleWithWebIdentity`.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_sts::Client;
@@ -10,7 +11,7 @@ use aws_types::SdkConfig;
 use super::facts::Facts;
 use super::refusal::{ASSUME_ROLE, Refused};
 use super::retry::CognitoRetryClassifier;
-use super::settings::{ServiceSettings, time_source};
+use super::settings::{ServiceSettings, destination, time_source};
 use super::{Exchanged, ServerDate, incomplete, present, refused};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{IdentityId, IdentityPoolId};
@@ -33,6 +34,7 @@ pub(crate) struct RoleFor<'a> {
 pub(crate) struct StsService {
     client: Client,
     pool: IdentityPoolId,
+    destination: Arc<str>,
     time_source: SharedTimeSource,
 }
 
@@ -42,11 +44,13 @@ impl StsService {
         settings: &ServiceSettings,
         app: Option<&SdkConfig>,
     ) -> Result<Self, Error> {
-        let mut config = aws_sdk_sts::config::Builder::from(&settings.sdk_config(&pool, app, "STS")?);
+        let sdk_config = settings.sdk_config(&pool, app, "STS")?;
+        let mut config = aws_sdk_sts::config::Builder::from(&sdk_config);
         config = config.retry_classifier(CognitoRetryClassifier);
         Ok(Self {
             client: Client::from_conf(config.build()),
             pool,
+            destination: destination(&sdk_config),
             time_source: time_source(app),
         })
     }
@@ -71,7 +75,7 @@ impl StsService {
         let host = own_host.map_or_else(|| self.pool.issuer_host(), str::to_owned);
         let facts = || Facts::new([(&*host, ask.token)], Some(ask.identity_id), self.time_source.now());
         let sent = Box::pin(request.customize().interceptor(date.clone()).send()).await;
-        let output = sent.map_err(|error| refused(&self.pool, ASSUME_ROLE, &error, facts()))?;
+        let output = sent.map_err(|error| refused(&self.pool, &self.destination, ASSUME_ROLE, &error, facts()))?;
         let subject = output.subject_from_web_identity_token;
         if subject.is_some_and(|subject| subject != ask.identity_id.as_str()) {
             let message = "STS read another identity from the token than the one that was asked for";

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use crate::stage::{Backend, Order, Stage, ours, until};
+use crate::stage::{Backend, Order, PROVIDER, Stage, ours, until};
+use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_sts::error::DisplayErrorContext;
 use aws_smithy_types::retry::RetryConfig;
-use cognito_identity_pool::{BackendError, CognitoCredentialsProvider, ErrorKind, Login, local::LocalFault};
+use cognito_identity_pool::{
+    BackendError, CognitoCredentialsProvider, ErrorKind, Login, TokenVendor, local::LocalFault,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -112,4 +116,42 @@ async fn a_first_sign_in_during_the_outage_succeeds_as_soon_as_it_is_over() {
     let alice = provider.switch_to(Login::developer(backend.clone()));
     assert_eq!(alice.ready().await.unwrap_err().kind(), ErrorKind::Backend);
     alice.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_could_not_be_reached_is_named_by_host_and_port_and_by_nothing_else_of_the_url() {
+    const NOWHERE: &str = "http://canary-name:canary-password@127.0.0.1:1/canary-path";
+    let stage = Stage::start().await;
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = |base: SdkConfig| base.into_builder().http_client(http.clone()).build();
+    let provider = CognitoCredentialsProvider::builder(stage.pool.identity_pool_id())
+        .configure(&config(stage.pool.client_config()))
+        .endpoint_url(NOWHERE)
+        .retry_config(RetryConfig::disabled())
+        .login(Login::guest())
+        .build()
+        .unwrap();
+    let vendor = TokenVendor::builder(stage.pool.identity_pool_id(), PROVIDER)
+        .configure(&config(stage.pool.backend_config()))
+        .endpoint_url(NOWHERE)
+        .retry_config(RetryConfig::disabled())
+        .build()
+        .unwrap();
+    let user = "alice".parse().unwrap();
+    for (operation, error) in [
+        ("GetId", ours(&provider.provide_credentials().await.unwrap_err())),
+        (
+            "GetOpenIdTokenForDeveloperIdentity",
+            vendor.vend(&user).await.unwrap_err(),
+        ),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Transport);
+        assert_eq!(
+            error.to_string(),
+            format!("{operation} could not be sent to 127.0.0.1:1"),
+            "{error:?}"
+        );
+        let shown = format!("{error:?} {}", DisplayErrorContext(&error));
+        assert!(!shown.contains("canary"), "{shown}");
+    }
 }
