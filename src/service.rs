@@ -267,7 +267,7 @@ where
             };
             Error::new(kind, format!("{operation} could not be sent to {destination}"))
                 .with_hint(
-                    "look at DNS, TLS and the proxy; for a local pool in another process set AWS_ENDPOINT_URL_COGNITO_IDENTITY",
+                    "look at DNS, TLS and the proxy; for a local pool in another process set AWS_ENDPOINT_URL_COGNITO_IDENTITY and AWS_ENDPOINT_URL_STS",
                 )
                 .caused_by(connector)
                 .into()
