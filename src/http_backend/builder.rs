@@ -15,7 +15,7 @@ use super::answer::{BackendAnswer, Read};
 use super::{Ask, Bearer, BearerReason, Endpoint, HttpBackend};
 use crate::developer::DeveloperIdentity;
 use crate::error::{BackendError, Error, ErrorKind};
-use crate::service::http::{Http, is_private};
+use crate::service::http::{Http, has_user, is_private};
 use crate::service::settings::time_source;
 
 /// Builds an [`HttpBackend`]: see [`HttpBackend::builder`].
@@ -259,10 +259,7 @@ fn checked(url: &str) -> Result<Uri, Error> {
     let uri: Uri = url.parse().map_err(|_| {
         refused("the backend's URL is not a valid URL").with_hint("it looks like https://api.example.com/aws/identity")
     })?;
-    if uri
-        .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'))
-    {
+    if has_user(&uri) {
         return Err(refused("the backend's URL contains a user name or a password")
             .with_hint("use `bearer` or `header` for that"));
     }

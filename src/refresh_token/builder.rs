@@ -15,7 +15,7 @@ use super::{RefreshTokenLogins, Renewal};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Partition;
-use crate::service::http::{Http, is_private};
+use crate::service::http::{Http, has_user, is_private};
 use crate::service::settings::{service_endpoint, sleep_impl, time_source};
 
 /// Builds [`RefreshTokenLogins`].
@@ -190,11 +190,7 @@ impl RefreshTokenLoginsBuilder {
                 "it looks like https://idp.example.com/token",
             )
         })?;
-        if !is_private(&url)
-            || url
-                .authority()
-                .is_some_and(|authority| authority.as_str().contains('@'))
-        {
+        if !is_private(&url) || has_user(&url) {
             return Err(refused(
                 "the token endpoint is not an https URL, or has a password in it",
                 "the refresh token would cross the network in clear; http is only for this machine (localhost, 127.0.0.1, [::1])",

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
 use crate::ids::{DeveloperProviderName, DeveloperUserId, IdentityId, IdentityPoolId, IntoId};
 use crate::metrics;
-use crate::service::http::{Fetch, is_private};
+use crate::service::http::{Fetch, has_user, is_private};
 use crate::service::settings::{service_endpoint, time_source};
 use crate::token::check_token;
 
@@ -106,8 +106,8 @@ impl TokenVerifierBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`]: a pool id or provider name that cannot be one, a key URL that is not `https`, no HTTP
-    /// client, or no sleep implementation.
+    /// [`ErrorKind::Configuration`]: a pool id or provider name that cannot be one, a key URL that is not `https` or has a user name in
+    /// it, no HTTP client, or no sleep implementation.
     pub fn build(self) -> Result<TokenVerifier, Error> {
         let (pool, provider) = (self.pool?, self.provider?);
         let host = self.issuer_host.unwrap_or_else(|| pool.issuer_host());
@@ -141,15 +141,19 @@ fn local_endpoint(app: &SdkConfig) -> Option<String> {
     is_loopback.then(|| format!("{}/.well-known/jwks_uri", endpoint.trim_end_matches('/')))
 }
 
+/// The URL is not repeated in an error before it is known to hold no password.
 fn check_uri(uri: &str) -> Result<(), Error> {
-    let refused = |message: String| Err(Error::new(ErrorKind::Configuration, message));
+    let refused = |message: &str| Err(Error::new(ErrorKind::Configuration, message));
     let Ok(parsed) = uri.parse::<http::Uri>() else {
-        return refused(format!("`{uri}` is not a URL"));
+        return refused("the URL of the keys is not a valid URL");
     };
+    if has_user(&parsed) {
+        return refused("the URL of the keys contains a user name or a password");
+    }
     if is_private(&parsed) {
         Ok(())
     } else {
-        refused(format!(
+        refused(&format!(
             "`{uri}`: keys must come from an https URL, or from this machine"
         ))
     }

@@ -130,6 +130,12 @@ pub(crate) fn is_private(uri: &Uri) -> bool {
     }
 }
 
+/// Whether `uri` names a user, with a password or without: nothing is sent of it, and messages would show it.
+pub(crate) fn has_user(uri: &Uri) -> bool {
+    uri.authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+}
+
 /// A URL that can be fetched again and again.
 #[cfg(feature = "verify")]
 #[derive(Debug, Clone)]

@@ -746,6 +746,16 @@ fn keys_come_by_https_or_from_this_machine() {
     ] {
         assert_eq!(build(bad).unwrap_err().kind(), ErrorKind::Configuration, "{bad}");
     }
+    for secret in [
+        "https://name:canary@keys.example/jwks",
+        "http://canary@127.0.0.1:1/jwks",
+        "https://a@b:canary@keys.example",
+        "http://name:canary@keys.example/jwks",
+    ] {
+        let error = build(secret).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{secret}");
+        assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+    }
     let error = TokenVerifier::builder("my-pool", PROVIDER).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
 }
